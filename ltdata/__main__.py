@@ -1,0 +1,5 @@
+"""Run the `ltdata` command: ``python -m ltdata``."""
+
+from ltdata.cli import main
+
+main()

@@ -1,0 +1,63 @@
+"""What every command of this project does the same way: errors in one line, exit codes, signals, --quiet.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failure |
+| 2 | usage |
+| 3 | bytes, counts or digests do not match |
+| 4 | source data missing |
+| 5 | I/O error or no space |
+| 130, 143 | interrupted, terminated |
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from ltdata.errors import LtdataError, OutputError
+
+
+def run(command: click.Command, *, name: str) -> NoReturn:
+    """Run a command line and exit: data on stdout, one line per error on stderr, no traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = command.main(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        where = f" (see: {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        code = _complain(name, f"{_one_line(error.format_message())}{where}", 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain(name, "interrupted; nothing half-written was left", 130)
+    except LtdataError as error:
+        code = _complain(name, _one_line(str(error)), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`| head`): what it wanted it has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _complain(name, f"{where}{error.strerror or error}", OutputError.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(name: str, message: str, code: int) -> int:
+    click.echo(f"{name}: error: {message}", err=True)
+    return code
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(143)

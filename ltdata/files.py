@@ -1,0 +1,152 @@
+"""Files on disk: atomic commits, digests, and one lock per output.
+
+A file or folder appears under its final name whole or not at all: it is written under a temporary name in
+the same folder, flushed to the disk, renamed, and the rename itself is flushed.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ltdata.errors import LtdataError, OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Compute the SHA-256 of `data`, as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path, *, on_bytes: Callable[[int], object] | None = None) -> str:
+    """Compute the SHA-256 of a file, as 64 hex digits, telling `on_bytes` of every piece read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            if on_bytes is not None:
+                on_bytes(len(chunk))
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that `path` is the old file or the whole new one, also after a power cut.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with output_errors(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                flush_to_disk(file.fileno())
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        flush_folder(path.parent)
+
+
+@contextmanager
+def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a staging folder that becomes `final` when the block ends well, and vanishes when it does not.
+
+    The staging folder is a sibling of `final`, so that the last step is one rename. What a killed run left
+    there is removed first. The caller holds the lock of `final`.
+
+    Args:
+        final: must not exist, or be an empty folder, unless `replace`.
+        replace: move an existing `final` away at the last moment, and delete it once the new one stands.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    staging = final.parent / f".{final.name}.partial"
+    retired = final.parent / f".{final.name}.old"
+    with output_errors(final):
+        for leftover in (staging, retired):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            flush_folder(staging)
+            if replace and final.exists():
+                final.rename(retired)
+            staging.rename(final)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            if retired.exists() and not final.exists():
+                retired.rename(final)
+            raise
+        flush_folder(final.parent)
+        if retired.exists():
+            shutil.rmtree(retired)
+
+
+@contextmanager
+def exclusive(target: Path) -> Iterator[None]:
+    """Hold the lock of an output; a second process that wants it is refused at once.
+
+    Raises:
+        LtdataError: another process holds it.
+        OutputError: the folder of `target` cannot be written.
+    """
+    path = target.parent / f".{target.name}.lock"
+    lock = FileLock(path, timeout=0)
+    with output_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LtdataError(f"{target}: another process is writing it; wait for it to end") from None
+    try:
+        yield
+    finally:
+        # Unlinked while held: filelock compares inodes after it acquires, so nobody keeps a dead lock.
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+@contextmanager
+def output_errors(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one `OutputError` that names the target."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{target}: cannot be written ({reason}); free the space, mend the permission, or choose another --out"
+        ) from error
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Flush an open file or folder to the disk, where its file system can."""
+    with suppress(OSError if os.name == "nt" else PermissionError):
+        os.fsync(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's entries (the renames inside it) to the disk."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        flush_to_disk(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

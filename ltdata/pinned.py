@@ -1,0 +1,52 @@
+"""Pinned splits: manifests that come with the package and work without any image.
+
+`manifests/` holds, per split, the header (`NAME.json`) and the rows (`NAME.jsonl.gz`). `ltdata build` must
+reproduce them; a test does.
+
+>>> names()[:2]
+['cifar10-lt-exp-if10', 'cifar10-lt-exp-if100']
+"""
+
+import gzip
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from ltdata.errors import UsageError
+from ltdata.manifest import Manifest, Samples, rows_from_bytes
+
+
+def names() -> list[str]:
+    """List the pinned splits."""
+    return sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json"))
+
+
+def load(name: str, *, imbalance_factor: float | None = None, profile: str = "exp") -> Manifest:
+    """Load the manifest of a pinned split, without any image.
+
+    Args:
+        name: a full name (``cifar100-lt-exp-if100``), or ``cifar100-lt`` with an imbalance factor.
+        imbalance_factor: n_max / n_min.
+        profile: ``exp`` or ``step``.
+
+    Raises:
+        UsageError: no such split is pinned.
+    """
+    if imbalance_factor is not None:
+        name = f"{name}-{profile}-if{imbalance_factor:g}"
+    if name not in names():
+        raise UsageError(f"{name!r}: no such pinned split; there are {', '.join(names())}")
+    entry = _folder() / f"{name}.json"
+    return Manifest.from_json(entry.read_text(encoding="utf-8"), origin=name)
+
+
+def load_samples(manifest: Manifest) -> dict[str, Samples]:
+    """Load the rows of a pinned split: which images of the source, with which labels, in which order."""
+    data = (_folder() / f"{manifest.name}.jsonl.gz").read_bytes()
+    return rows_from_bytes(gzip.decompress(data), manifest, origin=f"{manifest.name}.jsonl.gz")
+
+
+def _folder() -> Traversable:
+    """Return the manifests inside the installed package, or of the checkout an editable install points to."""
+    inside = files("ltdata") / "manifests"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "manifests"

@@ -1,0 +1,69 @@
+"""Imbalance profiles: how many images each class keeps.
+
+With C classes, n_max images in the largest class and imbalance factor IF = n_max / n_min >= 1:
+
+* ``exp``:  n_c = trunc(n_max * (1 / IF) ** (c / (C - 1))), for class label c = 0 .. C - 1
+* ``step``: the first C // 2 classes keep trunc(n_max), the others trunc(n_max / IF)
+
+Both are those of LDAM-DRW (Cao et al., NeurIPS 2019), truncation included; papers write IF = 100 where
+that code is given 0.01.
+
+>>> class_counts("exp", num_classes=10, n_max=5000, imbalance_factor=100).tolist()
+[5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata.errors import UsageError
+
+PROFILES = ("exp", "step")
+
+
+def check_imbalance_factor(value: float) -> float:
+    """Return `value` if it is an imbalance factor: finite and >= 1.
+
+    Raises:
+        UsageError: it is not; a value between 0 and 1 is shown as the factor it probably means.
+    """
+    if math.isfinite(value) and value >= 1:
+        return value
+    hint = f"; did you mean {1 / value:g}?" if 0.001 <= value < 1 else ""
+    raise UsageError(f"imbalance factor {value:g}: it is n_max / n_min, a finite number that is at least 1{hint}")
+
+
+def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_factor: float) -> NDArray[np.int64]:
+    """Compute the number of training images each class keeps.
+
+    Args:
+        profile: one of `PROFILES`.
+        num_classes: C, at least 2.
+        n_max: images in the largest class before truncation, at least 1.
+        imbalance_factor: IF, finite and at least 1.
+
+    Returns:
+        Counts by class label, int64 (C,), each at least 1.
+
+    Raises:
+        UsageError: a value is out of range, or the profile would leave a class without images.
+    """
+    imbalance_factor = check_imbalance_factor(imbalance_factor)
+    if num_classes < 2:
+        raise UsageError(f"{num_classes} classes: a long tail needs at least 2")
+    if not n_max >= 1:
+        raise UsageError(f"largest class of {n_max:g} images: it needs at least 1")
+    if profile == "exp":
+        counts = [int(n_max * (1 / imbalance_factor) ** (c / (num_classes - 1.0))) for c in range(num_classes)]
+    elif profile == "step":
+        head = num_classes // 2
+        counts = [int(n_max)] * head + [int(n_max / imbalance_factor)] * (num_classes - head)
+    else:
+        raise UsageError(f"profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    if counts[-1] < 1:
+        raise UsageError(
+            f"imbalance factor {imbalance_factor:g} leaves class {num_classes - 1} without images: "
+            f"with {n_max:g} in the largest class it can be at most {n_max:g}"
+        )
+    return np.array(counts, dtype=np.int64)

@@ -1,0 +1,42 @@
+"""Protocols: which images of each class are kept.
+
+``ldam`` is the split of LDAM-DRW that RIDE, SADE, BalPoE, PaCo, BCL, ProCo, MiSLAS and others train on: ONE
+legacy MT19937 stream, classes in ascending label order, shuffle the positions of each class, keep the first
+n_c, in that order. For one seed the splits are therefore nested: IF 200 lies inside IF 100 inside IF 50.
+
+>>> labels = np.repeat(np.arange(2), 5)
+>>> ldam(labels, np.array([3, 1]), seed=0).tolist()
+[2, 0, 1, 5]
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata.errors import UsageError
+
+
+def ldam(labels: NDArray[np.integer], class_counts: NDArray[np.integer], *, seed: int) -> NDArray[np.int64]:
+    """Select `class_counts[c]` images of every class c, as LDAM-DRW does.
+
+    Args:
+        labels: class label of every image in the source's original order, (n,), values 0 .. C - 1.
+        class_counts: images to keep per class, (C,).
+        seed: of the MT19937 stream, 0 .. 2**32 - 1.
+
+    Returns:
+        Positions in `labels`, int64 (sum(class_counts),): class by class, shuffled within each class.
+
+    Raises:
+        UsageError: the seed is out of range, or a class has fewer images than it should keep.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed}: it must lie in 0 .. {2**32 - 1}")
+    rng = np.random.RandomState(seed)
+    kept = []
+    for label, count in enumerate(class_counts):
+        positions = np.flatnonzero(labels == label)
+        if len(positions) < count:
+            raise UsageError(f"class {label} has {len(positions)} images, {count} are asked for")
+        rng.shuffle(positions)
+        kept.append(positions[:count])
+    return np.concatenate(kept).astype(np.int64, copy=False)

@@ -1,0 +1,104 @@
+"""Downloads into the cache folder: with a progress bar, going on where the last attempt stopped, digest checked."""
+
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pooch
+from tqdm import tqdm
+
+from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.files import exclusive, flush_to_disk, output_errors, sha256_file
+
+_CHUNK_BYTES = 1 << 18
+_TIMEOUT_S = 30
+_ATTEMPTS = 5
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloaded sources: `LTDATA_HOME`, or ``ltdata`` in the user's cache folder."""
+    return Path(os.environ.get("LTDATA_HOME") or pooch.os_cache("ltdata"))
+
+
+def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> None:
+    """Download `url` to `target`, which appears whole and with the right digest or not at all.
+
+    What an interrupted attempt fetched stays beside it as ``.part`` and is gone on from.
+
+    Args:
+        url: http or https.
+        target: final path; its folder is made.
+        digest: ``sha256:`` and 64 hex digits.
+        progress: show a bar on a terminal.
+
+    Raises:
+        SourceMissingError: the server cannot be reached, or broke off again and again.
+        MismatchError: what came has another digest.
+    """
+    part = target.with_name(target.name + ".part")
+    advice = f"run again, or put {target.name} (from {url}) into {target.parent}, or name its folder with --data-dir"
+    with exclusive(target), output_errors(target):
+        for attempt in range(1, _ATTEMPTS + 1):
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                _append(url, part, progress=progress)
+                break
+            except urllib.error.HTTPError as error:
+                error.close()
+                raise SourceMissingError(f"{url}: the server answers {error.code} {error.reason}; {advice}") from error
+            except (OSError, http.client.HTTPException) as error:
+                got = part.stat().st_size if part.exists() else 0
+                if getattr(error, "errno", None) in _DISK_ERRORS:
+                    raise
+                if attempt == _ATTEMPTS or got == before:
+                    reason = getattr(error, "reason", None) or error
+                    raise SourceMissingError(
+                        f"{url}: cannot be fetched ({reason}; {got} bytes so far); {advice}"
+                    ) from error
+        found = "sha256:" + sha256_file(part)
+        if found != digest:
+            part.unlink()
+            raise MismatchError(f"{url}: digest {found}, published {digest}; the download was dropped, {advice}")
+        part.replace(target)
+
+
+_DISK_ERRORS = {28, 122, 27, 30}  # ENOSPC, EDQUOT, EFBIG, EROFS: the disk's trouble, not the network's
+
+
+def _append(url: str, part: Path, *, progress: bool) -> None:
+    """Fetch what is missing of `part`; a server that ignores ranges sends the whole file, which starts it over."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310 - our own https addresses
+    except urllib.error.HTTPError as error:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        error.close()
+        if error.headers.get("Content-Range") == f"bytes */{done}":
+            return  # everything was there already; the digest decides
+        part.unlink()
+        raise ConnectionError("the partial download does not fit the server's file; it was dropped") from error
+    with response:
+        resumed = response.status == http.client.PARTIAL_CONTENT
+        if resumed and not re.match(rf"bytes {done}-", response.headers.get("Content-Range", "")):
+            raise ConnectionError("the server sent another range than the one asked for")
+        done = done if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(
+                total=total, initial=done, unit="B", unit_scale=True, desc=part.stem, disable=None if progress else True
+            ) as bar,
+        ):
+            while chunk := response.read(_CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+                done += len(chunk)
+            flush_to_disk(file.fileno())
+        if total is not None and done < total:
+            raise ConnectionError(f"the connection broke off at {done} of {total} bytes")

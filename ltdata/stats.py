@@ -1,0 +1,143 @@
+"""Class-frequency statistics: how long the tail is, in the field's numbers.
+
+>>> stats = frequency_stats(np.array([500, 50, 5]), rule="strict")
+>>> stats.imbalance_factor, stats.groups["few"].classes
+(100.0, 1)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata import groups
+from ltdata.errors import UsageError
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """Count the classes and images of a shot group; share is of all images, 0 .. 1."""
+
+    classes: int
+    images: int
+    share: float
+
+
+@dataclass(frozen=True)
+class ExponentialFit:
+    """Report ln n = a - b r fitted by least squares over the rank r of the non-empty classes.
+
+    Attributes:
+        imbalance_factor: exp(b (C - 1)), the factor of the fitted curve.
+        low: lower end of its 95 % confidence interval.
+        high: upper end.
+        r_squared: share of the variance of ln n that the fit explains, 0 .. 1.
+    """
+
+    imbalance_factor: float
+    low: float
+    high: float
+    r_squared: float
+
+
+@dataclass(frozen=True)
+class FrequencyStats:
+    """Summarise class counts n_1 .. n_C with shares p_c = n_c / sum n.
+
+    Attributes:
+        images: sum of n.
+        classes: C.
+        empty_classes: classes with n = 0.
+        imbalance_factor: largest n / smallest n; None where a class is empty.
+        largest: largest n.
+        median: median n.
+        smallest: smallest n.
+        gini: 0 for equal counts, towards 1 when one class has all.
+        entropy_bits: -sum p log2 p.
+        effective_classes: 2 ** entropy_bits, the number of equal classes with the same entropy.
+        head_share: share of the images in the largest 20 % of the classes.
+        fit: of the exponential profile; None with fewer than three non-empty classes or equal counts.
+        rule: the group rule.
+        groups: by name.
+    """
+
+    images: int
+    classes: int
+    empty_classes: int
+    imbalance_factor: float | None
+    largest: int
+    median: float
+    smallest: int
+    gini: float
+    entropy_bits: float
+    effective_classes: float
+    head_share: float
+    fit: ExponentialFit | None
+    rule: str
+    groups: dict[str, GroupStats]
+
+
+def frequency_stats(class_counts: NDArray[np.integer], *, rule: str = "strict") -> FrequencyStats:
+    """Compute the statistics of class counts, (C,), under a named group rule.
+
+    Raises:
+        UsageError: there are no images, a count is negative, or the rule is unknown.
+    """
+    n = np.asarray(class_counts, dtype=np.int64)
+    if n.ndim != 1 or n.sum() < 1 or n.min() < 0:
+        raise UsageError("class counts: at least one image and no negative count are needed")
+    total = int(n.sum())
+    descending = np.sort(n)[::-1]
+    share = n[n > 0] / total
+    entropy = max(0.0, float(-(share * np.log2(share)).sum()))
+    assigned = groups.assign(n, rule=rule)
+    head = -(-len(n) * 2 // 10)  # 20 %, rounded up, in integers
+    return FrequencyStats(
+        images=total,
+        classes=len(n),
+        empty_classes=int((n == 0).sum()),
+        imbalance_factor=float(n.max() / n.min()) if n.min() > 0 else None,
+        largest=int(n.max()),
+        median=float(np.median(n)),
+        smallest=int(n.min()),
+        gini=gini(n),
+        entropy_bits=entropy,
+        effective_classes=2**entropy,
+        head_share=float(descending[:head].sum() / total),
+        fit=exponential_fit(n),
+        rule=rule,
+        groups={
+            name: GroupStats(
+                classes=int((assigned == g).sum()),
+                images=int(n[assigned == g].sum()),
+                share=float(n[assigned == g].sum() / total),
+            )
+            for g, name in enumerate(groups.GROUP_NAMES)
+        },
+    )
+
+
+def gini(class_counts: NDArray[np.integer]) -> float:
+    """Compute the Gini coefficient: sum |n_i - n_j| over all pairs, over 2 C sum n; 0 .. 1 - 1 / C.
+
+    >>> gini(np.array([1, 1])), gini(np.array([1, 0]))
+    (0.0, 0.5)
+    """
+    ascending = np.sort(np.asarray(class_counts, dtype=np.float64))
+    c = len(ascending)
+    weights = 2 * np.arange(1, c + 1) - c - 1
+    return float((weights * ascending).sum() / (c * ascending.sum()))
+
+
+def exponential_fit(class_counts: NDArray[np.integer]) -> ExponentialFit | None:
+    """Fit the exponential profile to sorted counts; None where there is nothing to fit."""
+    n = np.sort(class_counts[class_counts > 0])[::-1]
+    if len(n) < 3 or n[0] == n[-1]:
+        return None
+    from scipy.stats import linregress, t  # 0.7 s to import: only where it is used
+
+    line = linregress(np.arange(len(n)), np.log(n))
+    margin = float(t.ppf(0.975, len(n) - 2) * line.stderr)
+    slope = -float(line.slope)
+    low, fitted, high = (float(np.exp(b * (len(n) - 1))) for b in (slope - margin, slope, slope + margin))
+    return ExponentialFit(fitted, low, high, r_squared=float(line.rvalue) ** 2)

@@ -1,0 +1,49 @@
+"""Fixtures: real CIFAR where it lies beside the checkout, small built sets everywhere, torchvision on a CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ltdata.build import Built, Spec, build
+
+REPO = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("LTDATA_SHARED", REPO.parent / "shared"))
+
+
+def _unpack(out: Path, *options: str) -> Path:
+    script = SHARED / "data" / "unpack_cifar.py"
+    if not script.exists():
+        pytest.skip(f"the real CIFAR images are not here ({script}); set LTDATA_SHARED to the folder that has them")
+    subprocess.run([sys.executable, script, out, *options], check=True, capture_output=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def cifar100_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of CIFAR-100: python and binary folders, and the archives of both (not the published digests)."""
+    return _unpack(tmp_path_factory.mktemp("cifar100"), "--layout", "both", "--tar")
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10: every label; of the training images those of the exponential split IF 10, the others black."""
+    return _unpack(tmp_path_factory.mktemp("cifar10"), "--dataset", "cifar10", "--layout", "both")
+
+
+@pytest.fixture(scope="session")
+def cifar100_lt(cifar100_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """CIFAR-100-LT IF 100, seed 0, built from the binary folder, which has the published digests. Read only."""
+    return build(
+        Spec("cifar100", 100),
+        data_dir=cifar100_dir / "cifar-100-binary",
+        out=tmp_path_factory.mktemp("built") / "cifar100-lt-exp-if100",
+    )
+
+
+@pytest.fixture(scope="session")
+def digits_lt(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Digits, IF 20, seed 0: small, real, everywhere. Read only; copy it before you break it."""
+    return build(Spec("digits", 20), out=tmp_path_factory.mktemp("built") / "digits-lt-exp-if20")
