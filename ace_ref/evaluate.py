@@ -1,0 +1,90 @@
+"""Evaluate a checkpoint on the test shards of its split.
+
+python -m ace_ref.evaluate --checkpoint RUN/model.safetensors --shards cifar100-lt-exp-if100
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ace_ref import aggregation, dataset, results
+from ace_ref.checkpoint import Checkpoint, choose_device, describe_split, load_checkpoint
+from ace_ref.dataset import ResidentSplit
+from ltdata import console, reader
+from ltdata.errors import MismatchError
+from ltdata.manifest import Manifest
+
+_BATCH_SIZE = 500
+
+
+def evaluate(checkpoint: Checkpoint, test: ResidentSplit, manifest: Manifest) -> dict[str, Any]:
+    """Compute the accuracies of a trained network; see `ace_ref.results.accuracies`.
+
+    The network must be on the device of `test`. It is left in evaluation mode.
+    """
+    correct, total = count_correct(checkpoint, test)
+    return results.accuracies(correct, total, manifest.groups, checkpoint.targets)
+
+
+@torch.no_grad()
+def count_correct(checkpoint: Checkpoint, test: ResidentSplit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count right answers per class: experts together, then each alone, int64 (1 + K, C); and images, (C,)."""
+    model, recipe = checkpoint.model.eval(), checkpoint.recipe
+    device = test.labels.device
+    targets = torch.from_numpy(checkpoint.targets).to(device)
+    scales = aggregation.expert_scales(model.classifier_weights(), targets, kind=recipe.scale)
+    mean, std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
+    experts, classes = targets.shape
+    correct = torch.zeros((1 + experts, classes), dtype=torch.int64, device=device)
+    for start in range(0, len(test), _BATCH_SIZE):
+        labels = test.labels[start : start + _BATCH_SIZE]
+        logits = model(dataset.normalise(test.pixels[start : start + _BATCH_SIZE], mean, std))
+        together = aggregation.aggregate(logits, targets, scales)
+        answers = torch.cat([together[:, None], logits], dim=1).argmax(dim=2)  # (batch, 1 + expert)
+        for row in range(1 + experts):
+            correct[row] += torch.bincount(labels[answers[:, row] == labels], minlength=classes)
+    total = np.bincount(test.labels.cpu().numpy(), minlength=classes)
+    return correct.cpu().numpy(), total.astype(np.int64)
+
+
+def check_split(split: dict[str, str], manifest: Manifest, *, origin: str) -> None:
+    """Refuse shards of another split than the checkpoint's.
+
+    Raises:
+        MismatchError: the content digests differ.
+    """
+    if split["content_sha256"] != manifest.content_sha256:
+        raise MismatchError(
+            f"{origin}: trained on {split['name']} (content {split['content_sha256'][:16]}), these shards are "
+            f"{manifest.name} (content {manifest.content_sha256[:16]}); give it the shards of its own split"
+        )
+
+
+@click.command()
+@click.option("--checkpoint", "path", type=click.Path(path_type=Path), required=True, help="A model.safetensors.")
+@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder that ltdata build wrote.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def command(path: Path, shards: Path, device: str, as_json: bool) -> None:
+    """Evaluate a checkpoint on the test shards of its split, and print its table."""
+    chosen = choose_device(device)
+    manifest = reader.read_manifest(shards)
+    checkpoint = load_checkpoint(path)
+    check_split(checkpoint.split, manifest, origin=str(path))
+    checkpoint.model.to(chosen)
+    test = dataset.load_split(shards, manifest, "test", chosen)
+    accuracy = evaluate(checkpoint, test, manifest)
+    split = describe_split(manifest)
+    if as_json:
+        click.echo(json.dumps({"split": split, "accuracy": accuracy}))
+    else:
+        click.echo(results.table(split, accuracy, title="ace"))
+
+
+if __name__ == "__main__":
+    console.run(command, name="ace_ref.evaluate")

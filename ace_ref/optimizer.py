@@ -1,0 +1,51 @@
+"""The distribution-adaptive optimizer (ACE, section 3.3): SGD whose learning rate falls with an expert's data.
+
+lr_k = lr_0 * sum_{c in TC_k} n_c / sum_c n_c (the linear scaling rule: expert k learns from that share of every
+batch); the trunk and expert 1 use lr_0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ace_ref.recipe import Recipe
+from ace_ref.resnet import AceResNet
+
+
+def make_optimizer(model: AceResNet, recipe: Recipe, shares: Sequence[float]) -> torch.optim.SGD:
+    """Make SGD with one parameter group per expert, the trunk in the first; `share` is kept in each group.
+
+    Args:
+        model: K experts on a trunk.
+        recipe: learning rate, momentum, weight decay.
+        shares: each expert's share of the training images, (K,); the first is 1.
+    """
+    parameters = [list(expert.parameters()) for expert in model.experts]
+    parameters[0] = [*model.trunk.parameters(), *parameters[0]]
+    return torch.optim.SGD(
+        [
+            {"params": owned, "share": float(share), "lr": recipe.lr * float(share)}
+            for owned, share in zip(parameters, shares, strict=True)
+        ],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def schedule(recipe: Recipe, epoch: int) -> float:
+    """Compute what the learning rates are multiplied by in an epoch, counted from 0.
+
+    Linear warm-up, (epoch + 1) / warmup_epochs, then `lr_decay` at every milestone passed.
+    """
+    if epoch < recipe.warmup_epochs:
+        return (epoch + 1) / recipe.warmup_epochs
+    passed = sum(epoch >= milestone for milestone in recipe.milestones)
+    return float(recipe.lr_decay**passed)
+
+
+def set_learning_rates(optimizer: torch.optim.SGD, recipe: Recipe, epoch: int) -> list[float]:
+    """Set lr_k = lr_0 * share_k * schedule(epoch) in every group; return them, (K,)."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr * group["share"] * schedule(recipe, epoch)
+    return [group["lr"] for group in optimizer.param_groups]

@@ -1,0 +1,83 @@
+"""The distribution-aware planner: which target categories each expert has (ACE, section 3.2).
+
+TC_1 is every class; TC_K lies inside TC_{K-1} lies inside ... TC_1. What is not a target is interfering.
+
+>>> import numpy as np
+>>> counts = np.array([70, 20, 7, 3])
+>>> target_categories(counts, planner="mass", thresholds=(0.3, 0.03)).astype(int).tolist()
+[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata import groups
+from ltdata.errors import UsageError
+
+PLANNERS = ("mass", "groups", "cuts")
+
+
+def target_categories(
+    class_counts: NDArray[np.integer],
+    *,
+    planner: str,
+    thresholds: Sequence[float] = (),
+    cuts: Sequence[int] = (),
+    group_rule: str = "strict",
+) -> NDArray[np.bool_]:
+    """Choose the target categories of every expert.
+
+    Classes are sorted by falling count (ties by label), and expert k > 1 takes the sorted classes from a cut on:
+
+    * ``mass``: with residual[j] = sum_{i>=j} n_i / sum_i n_i, the cut j with residual[j] > t >= residual[j + 1]
+    * ``groups``: expert 2 takes medium and few, expert 3 takes few (the paper's wording); experts without a
+      class of their own are left out
+    * ``cuts``: the given positions
+
+    Args:
+        class_counts: training images per class, (C,).
+        planner: one of `PLANNERS`.
+        thresholds: falling shares t of the images, one per further expert, for ``mass``.
+        cuts: rising positions, one per further expert, for ``cuts``.
+        group_rule: for ``groups``.
+
+    Returns:
+        Whether class c is a target of expert k, bool (K, C).
+
+    Raises:
+        UsageError: a threshold or cut is out of range, or an expert would have nothing to learn.
+    """
+    counts = np.asarray(class_counts)
+    order = np.lexsort((np.arange(len(counts)), -counts))
+    if planner == "mass":
+        residual = np.append(np.cumsum(counts[order][::-1])[::-1] / counts.sum(), 0.0)
+        if not all(0 < t < 1 for t in thresholds) or sorted(set(thresholds), reverse=True) != list(thresholds):
+            raise UsageError(f"thresholds {list(thresholds)}: falling shares between 0 and 1 are needed")
+        positions = [int(np.flatnonzero(residual > t)[-1]) for t in thresholds]
+    elif planner == "groups":
+        assigned = groups.assign(counts, rule=group_rule)
+        nested = [np.ones(len(counts), dtype=bool), assigned >= 1, assigned >= 2]
+        sizes = [int(targets.sum()) for targets in nested]
+        return np.stack([t for k, t in enumerate(nested) if k == 0 or 0 < sizes[k] < sizes[k - 1]])
+    elif planner == "cuts":
+        positions = list(cuts)
+        if not all(0 < cut < len(counts) for cut in positions) or sorted(set(positions)) != positions:
+            raise UsageError(f"cuts {positions}: rising positions in 1 .. {len(counts) - 1} are needed")
+    else:
+        raise UsageError(f"planner {planner!r}: choose one of {', '.join(PLANNERS)}")
+    targets = np.zeros((1 + len(positions), len(counts)), dtype=bool)
+    for expert, position in enumerate([0, *positions]):
+        targets[expert, order[position:]] = True
+    images = targets @ counts
+    if np.any(images == 0):
+        raise UsageError(f"expert {int(np.flatnonzero(images == 0)[0]) + 1} would have no image: use fewer experts")
+    return targets
+
+
+def expert_shares(class_counts: NDArray[np.integer], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Compute each expert's share of the training images, sum_{c in TC_k} n_c / sum_c n_c, float64 (K,)."""
+    counts = np.asarray(class_counts, dtype=np.float64)
+    shares: NDArray[np.float64] = (targets @ counts) / counts.sum()
+    return shares

@@ -1,0 +1,94 @@
+"""What a training or an evaluation found: the record, `result.json`, and the table people read."""
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from ace_ref.resnet import AceResNet
+from ltdata import __version__
+from ltdata.groups import GROUP_NAMES
+from ltdata.metrics import group_accuracy
+
+SCHEMA_VERSION = 1
+_COLUMNS = ("overall", *GROUP_NAMES)
+
+
+def accuracies(
+    correct: NDArray[np.int64], total: NDArray[np.int64], class_groups: NDArray[np.int8], targets: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Compute the accuracies of a result, in percent, None where a group is empty.
+
+    Args:
+        correct: rightly classified images per class, of the experts together first, then each alone,
+            (1 + K, C).
+        total: test images per class, (C,).
+        class_groups: (C,).
+        targets: bool (K, C).
+
+    Returns:
+        overall, many, medium, few, class_balanced, and ``experts``, a list of the same for each expert.
+    """
+    together, *alone = (group_accuracy(row, total, class_groups) for row in correct)
+    experts = [{"targets": int(own.sum()), **accuracy} for own, accuracy in zip(targets, alone, strict=True)]
+    return {**together, "experts": experts}
+
+
+def parameters(model: AceResNet) -> int:
+    """Count the learnable numbers."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops_per_image(model: AceResNet, side_px: int = 32) -> int:
+    """Count the floating-point operations of one forward pass of one image: 2 per multiply-accumulate."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, side_px, side_px, device=device))
+    model.train(training)
+    return int(counter.get_total_flops())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computed a result."""
+    return {
+        "python": platform.python_version(),
+        "ltdata": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "safetensors": safetensors.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device: the GPU's model, or the processor with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def to_json(result: Mapping[str, Any]) -> str:
+    """Write a result as JSON text, indented."""
+    return json.dumps(result, indent=2) + "\n"
+
+
+def table(split: Mapping[str, str], accuracy: Mapping[str, Any], *, title: str) -> str:
+    """Lay accuracies out for people: one row for all experts together, one for each alone."""
+    lines = [
+        f"{title} on {split['name']}, test split, top-1 %",
+        f"{'':24}" + "".join(f"{name:>9}" for name in _COLUMNS) + f"   (groups: rule {split['group_rule']})",
+    ]
+    rows: list[tuple[str, Mapping[str, float | None]]] = [("all experts together", accuracy)]
+    for number, expert in enumerate(accuracy["experts"], start=1):
+        rows.append((f"expert {number} ({expert['targets']} targets)", expert))
+    for name, row in rows:
+        cells = (row[column] for column in _COLUMNS)
+        lines.append(f"{name:24}" + "".join(f"{'n/a' if cell is None else f'{cell:.1f}':>9}" for cell in cells))
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+"""Profiles: how many images each class keeps, against the published figures."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltdata.errors import UsageError
+from ltdata.profiles import check_imbalance_factor, class_counts
+
+CIFAR10 = {"num_classes": 10, "n_max": 5000.0}
+CIFAR100 = {"num_classes": 100, "n_max": 500.0}
+
+
+def ldam_drw(profile: str, num_classes: int, n_max: float, imbalance_factor: float) -> list[int]:
+    """Transcribe `get_img_num_per_cls` of LDAM-DRW's imbalance_cifar.py, given 1 / IF as its users give it."""
+    imb_factor = 1 / imbalance_factor
+    per_class = []
+    if profile == "exp":
+        for cls_idx in range(num_classes):
+            num = n_max * (imb_factor ** (cls_idx / (num_classes - 1.0)))
+            per_class.append(int(num))
+    else:
+        for _ in range(num_classes // 2):
+            per_class.append(int(n_max))
+        for _ in range(num_classes - num_classes // 2):
+            per_class.append(int(n_max * imb_factor))
+    return per_class
+
+
+@pytest.mark.parametrize(
+    ("data", "imbalance_factor", "images"),
+    [
+        *((CIFAR100, *row) for row in ((10, 19573), (20, 15907), (50, 12608), (100, 10847), (200, 9502))),
+        *((CIFAR10, *row) for row in ((10, 20431), (20, 17023), (50, 13996), (100, 12406), (200, 11203))),
+    ],
+)
+def test_exponential_cifar_has_the_published_number_of_images(
+    data: dict[str, float], imbalance_factor: float, images: int
+) -> None:
+    assert class_counts("exp", **data, imbalance_factor=imbalance_factor).sum() == images
+
+
+def test_cifar10_lt_100_has_the_published_counts() -> None:
+    counts = class_counts("exp", **CIFAR10, imbalance_factor=100)
+    assert counts.tolist() == [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    assert counts.dtype == np.int64
+
+
+def test_cifar100_lt_100_starts_and_ends_as_published() -> None:
+    counts = class_counts("exp", **CIFAR100, imbalance_factor=100).tolist()
+    assert counts[:5] == [500, 477, 455, 434, 415]
+    assert counts[-6:] == [6, 6, 5, 5, 5, 5]
+
+
+def test_step_keeps_the_first_half_whole_and_divides_the_others() -> None:
+    assert class_counts("step", **CIFAR10, imbalance_factor=100).tolist() == [5000] * 5 + [50] * 5
+    assert class_counts("step", num_classes=5, n_max=7, imbalance_factor=3).tolist() == [7, 7, 2, 2, 2]
+    assert class_counts("step", **CIFAR100, imbalance_factor=200).tolist() == [500] * 50 + [2] * 50
+
+
+@pytest.mark.parametrize("profile", ["exp", "step"])
+@pytest.mark.parametrize("data", [CIFAR10, CIFAR100])
+@pytest.mark.parametrize("imbalance_factor", [1, 1.5, 2, 10, 12.5, 20, 33.3, 50, 100, 200, 256, 500])
+def test_counts_are_those_of_the_published_code(profile: str, data: dict[str, float], imbalance_factor: float) -> None:
+    counts = class_counts(profile, **data, imbalance_factor=imbalance_factor)
+    assert counts.tolist() == ldam_drw(profile, imbalance_factor=imbalance_factor, **data)
+
+
+@given(
+    st.sampled_from(["exp", "step"]),
+    st.integers(2, 300),
+    st.integers(1, 10_000),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_counts_fall_from_n_max_to_at_least_one(profile: str, classes: int, n_max: int, part: float) -> None:
+    imbalance_factor = 1 + part * (n_max - 1) * 0.999
+    counts = class_counts(profile, num_classes=classes, n_max=n_max, imbalance_factor=imbalance_factor)
+    assert counts[0] == n_max
+    assert counts[-1] >= 1
+    assert (np.diff(counts) <= 0).all()
+    assert abs(n_max / counts[-1] - imbalance_factor) <= imbalance_factor / counts[-1] + 1e-6  # truncation only
+
+
+@given(st.sampled_from(["exp", "step"]), st.integers(2, 300), st.integers(1, 10_000))
+def test_factor_one_keeps_everything(profile: str, classes: int, n_max: int) -> None:
+    assert class_counts(profile, num_classes=classes, n_max=n_max, imbalance_factor=1).tolist() == [n_max] * classes
+
+
+@pytest.mark.parametrize("profile", ["exp", "step"])
+@pytest.mark.parametrize("bad", [0, math.nan, math.inf, -math.inf, -3, 0.5, 501, 1e308])
+def test_bad_imbalance_factors_are_refused(profile: str, bad: float) -> None:
+    with pytest.raises(UsageError, match="imbalance factor"):
+        class_counts(profile, **CIFAR100, imbalance_factor=bad)
+
+
+def test_an_inverse_factor_is_told_what_it_probably_means() -> None:
+    with pytest.raises(UsageError, match="did you mean 100"):
+        check_imbalance_factor(0.01)
+
+
+def test_the_error_does_not_offer_the_refused_factor_as_the_largest() -> None:
+    """49 * (1 / 49) truncates to 0 in the published formula; the message must not say that 49 is possible."""
+    with pytest.raises(UsageError) as refused:
+        class_counts("exp", num_classes=10, n_max=49, imbalance_factor=49)
+    assert "at most 49" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"profile": "pareto"}, "'pareto'.*exp, step"),
+        ({"num_classes": 1}, "at least 2"),
+        ({"n_max": 0}, "at least 1"),
+        ({"n_max": math.nan}, "at least 1"),
+    ],
+)
+def test_other_bad_values_are_refused(change: dict[str, object], message: str) -> None:
+    good = {"profile": "exp", "num_classes": 10, "n_max": 100, "imbalance_factor": 10}
+    with pytest.raises(UsageError, match=message):
+        class_counts(**{**good, **change})
