@@ -8,6 +8,7 @@ gives the same numbers on the same machine. `--out` gets `result.json` and `mode
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,6 +170,7 @@ def _train_epoch(
 
 def make_deterministic() -> None:
     """Ask torch for the same numbers at every run on one machine."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
 

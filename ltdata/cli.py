@@ -127,7 +127,7 @@ def build(
     click.echo(f"  classes  {built.manifest.num_classes}: {counted} (rule {report['groups']['rule']})")
     click.echo(f"  shards   {report['shards']}, {report['bytes'] / 1e6:.1f} MB")
     click.echo(f"  content  sha256 {report['content_sha256']}")
-    click.echo(f"  folder   {built.folder}")
+    click.echo(f"  folder   {shown(built.folder)}")
 
 
 @cli.command()
@@ -167,6 +167,12 @@ def list_splits() -> None:
         manifest = pinned.load(name)
         images = manifest.splits["train"].num_samples
         click.echo(f"{name:24} {images:7,} images {manifest.num_classes:4} classes  {manifest.content_sha256}")
+
+
+def shown(path: Path) -> Path:
+    """Return the path as people would type it: relative where it lies below the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def find_manifest(what: str) -> Manifest:

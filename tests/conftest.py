@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -47,3 +49,20 @@ def cifar100_lt(cifar100_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def digits_lt(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Digits, IF 20, seed 0: small, real, everywhere. Read only; copy it before you break it."""
     return build(Spec("digits", 20), out=tmp_path_factory.mktemp("built") / "digits-lt-exp-if20")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Keep torch to one thread: these networks are small, and threads that wait for each other cost far more."""
+    with suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> ModuleType:
+    """The torchvision package, importable beside CPU torch, as an oracle."""
+    from torchvision_on_cpu import import_torchvision
+
+    return import_torchvision()

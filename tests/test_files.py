@@ -12,6 +12,10 @@ from ltdata.errors import LtdataError, OutputError
 from ltdata.files import exclusive, sha256_bytes, sha256_file, staged_folder, write_atomic
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def no_space(*_args: object, **_options: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -25,7 +29,7 @@ def test_write_atomic_writes_and_overwrites(tmp_path: Path) -> None:
     for data in (b"", b"new", b"x" * 3_000_000):
         write_atomic(target, data)
         assert target.read_bytes() == data
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
@@ -38,7 +42,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
     with pytest.raises(OutputError, match=r"file: cannot be written \(No space left on device\)"):
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -51,7 +55,7 @@ def test_an_interrupted_write_keeps_the_old_file_and_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
@@ -71,7 +75,7 @@ def test_a_target_that_cannot_be_a_file_is_an_output_error(tmp_path: Path) -> No
     for target in (tmp_path / "missing" / "file", tmp_path / "folder"):
         with pytest.raises(OutputError, match=target.name):
             write_atomic(target, b"")
-    assert os.listdir(tmp_path) == ["folder"]
+    assert names(tmp_path) == ["folder"]
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2_500_000])
@@ -92,29 +96,39 @@ def test_a_staged_folder_appears_whole(tmp_path: Path) -> None:
         assert not final.exists()
         assert staging.parent == tmp_path
     assert (final / "a").read_text() == "1"
-    assert os.listdir(tmp_path) == ["final"]
+    assert names(tmp_path) == ["final"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_staged_folder_vanishes_when_its_block_fails(error: type[BaseException], tmp_path: Path) -> None:
-    with pytest.raises(error), staged_folder(tmp_path / "final") as staging:
-        (staging / "a").write_text("1")
-        raise error
-    assert os.listdir(tmp_path) == []
+    def write_half() -> None:
+        with staged_folder(tmp_path / "final") as staging:
+            (staging / "half").write_text("1")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert names(tmp_path) == []
 
 
 def test_a_replaced_folder_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
     final = tmp_path / "final"
     final.mkdir()
     (final / "old").write_text("1")
-    with pytest.raises(ValueError, match="broken"), staged_folder(final, replace=True):
-        raise ValueError("broken")
-    assert os.listdir(final) == ["old"]
     with staged_folder(final, replace=True) as staging:
         (staging / "new").write_text("2")
-        assert os.listdir(final) == ["old"]
-    assert os.listdir(final) == ["new"]
-    assert os.listdir(tmp_path) == ["final"]
+        assert names(final) == ["old"]
+    assert names(final) == ["new"]
+    assert names(tmp_path) == ["final"]
+
+
+def test_a_folder_is_not_replaced_by_one_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "old").write_text("1")
+    with pytest.raises(ValueError, match="broken"), staged_folder(tmp_path / "final", replace=True):
+        raise ValueError("broken")
+    assert names(tmp_path / "final") == ["old"]
+    assert names(tmp_path) == ["final"]
 
 
 def test_a_full_folder_is_not_replaced_unless_told_to(tmp_path: Path) -> None:
@@ -122,17 +136,20 @@ def test_a_full_folder_is_not_replaced_unless_told_to(tmp_path: Path) -> None:
     (tmp_path / "final" / "old").write_text("1")
     with pytest.raises(OutputError, match="final"), staged_folder(tmp_path / "final"):
         pass
-    assert os.listdir(tmp_path / "final") == ["old"]
-    assert os.listdir(tmp_path) == ["final"]
+    assert names(tmp_path / "final") == ["old"]
+    assert names(tmp_path) == ["final"]
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    for _ in range(2):
-        context = staged_folder(tmp_path / "final")
-        (context.__enter__() / "a").write_text("killed here, so never left")
+    with staged_folder(tmp_path / "other") as staging:
+        pass
+    left = tmp_path / staging.name.replace("other", "final")
+    left.mkdir()
+    (left / "half").write_text("killed before it could tidy")
     with staged_folder(tmp_path / "final") as staging:
-        assert os.listdir(staging) == []
-    assert os.listdir(tmp_path) == ["final"]
+        assert staging == left
+        assert names(staging) == []
+    assert names(tmp_path) == ["final", "other"]
 
 
 def test_one_writer_at_a_time_and_no_lock_left(tmp_path: Path) -> None:
@@ -141,17 +158,17 @@ def test_one_writer_at_a_time_and_no_lock_left(tmp_path: Path) -> None:
             pass
         with exclusive(tmp_path / "other"):
             pass
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
     with exclusive(tmp_path / "target"):
         pass
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     (tmp_path / ".target.lock").write_text("left by kill -9")
     with exclusive(tmp_path / "target"):
         pass
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_lock_makes_the_parent_and_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:

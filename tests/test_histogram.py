@@ -90,7 +90,13 @@ def test_an_empty_group_is_not_named() -> None:
 
 def test_powers_of_ten_label_the_axis() -> None:
     chart = draw(np.array([5000, 50]), assign(np.array([5000, 50])))
-    assert [line[:6].strip() for line in chart.splitlines() if line[:6].strip()] == ["10,000", "1,000", "100", "10", "1"]
+    assert [line[:6].strip() for line in chart.splitlines() if line[:6].strip()] == [
+        "10,000",
+        "1,000",
+        "100",
+        "10",
+        "1",
+    ]
 
 
 def test_one_image_is_seen_and_no_image_is_not() -> None:

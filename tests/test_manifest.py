@@ -320,8 +320,7 @@ def test_a_header_with_any_other_value_anywhere_is_read_or_refused(data: st.Data
         assume(False)
     try:
         manifest = Manifest.from_json(text, origin="here")
-    except MismatchError as refused:
-        assert str(refused).startswith("here: ")
+    except MismatchError:
         return
     assert len(manifest.groups) == manifest.num_classes
     assert sum(shard.bytes for split in manifest.splits.values() for shard in split.shards) >= 0

@@ -17,17 +17,10 @@ CIFAR100 = {"num_classes": 100, "n_max": 500.0}
 def ldam_drw(profile: str, num_classes: int, n_max: float, imbalance_factor: float) -> list[int]:
     """Transcribe `get_img_num_per_cls` of LDAM-DRW's imbalance_cifar.py, given 1 / IF as its users give it."""
     imb_factor = 1 / imbalance_factor
-    per_class = []
     if profile == "exp":
-        for cls_idx in range(num_classes):
-            num = n_max * (imb_factor ** (cls_idx / (num_classes - 1.0)))
-            per_class.append(int(num))
-    else:
-        for _ in range(num_classes // 2):
-            per_class.append(int(n_max))
-        for _ in range(num_classes - num_classes // 2):
-            per_class.append(int(n_max * imb_factor))
-    return per_class
+        return [int(n_max * (imb_factor ** (cls_idx / (num_classes - 1.0)))) for cls_idx in range(num_classes)]
+    head = num_classes // 2
+    return [int(n_max)] * head + [int(n_max * imb_factor)] * (num_classes - head)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Protocols: which images are kept, against the published positions and digests."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ltdata import pinned
-from ltdata.build import Spec, make_manifest, select
+from ltdata.build import Spec, select
 from ltdata.errors import UsageError
 from ltdata.profiles import class_counts
 from ltdata.protocols import ldam
-from ltdata.sources import Source, load_source
 
 DIGESTS = {
     ("cifar100", 10): "5906ba7310b91b5e",
@@ -48,14 +45,6 @@ def ldam_drw(labels: NDArray[np.int64], counts: list[int], seed: int) -> list[in
         np.random.set_state(state)
 
 
-@pytest.fixture(scope="module")
-def sources(cifar100_dir: Path, cifar10_dir: Path) -> dict[str, Source]:
-    return {
-        "cifar100": load_source("cifar100", data_dir=cifar100_dir / "cifar-100-binary"),
-        "cifar10": load_source("cifar10", data_dir=cifar10_dir / "cifar-10-batches-bin", unverified=True),
-    }
-
-
 @pytest.mark.parametrize(
     ("n", "first"),
     [(500, [90, 254, 283, 445, 461, 15, 316, 489]), (5000, [398, 3833, 4836, 4572, 636, 2545])],
@@ -66,23 +55,11 @@ def test_the_first_class_is_shuffled_as_published(n: int, first: list[int]) -> N
 
 @pytest.mark.parametrize(("source", "imbalance_factor"), DIGESTS)
 def test_positions_within_classes_have_the_published_digest(source: str, imbalance_factor: int) -> None:
-    """They depend on the class sizes and the seed alone, so no image and no label file is needed."""
+    """They depend on class sizes and seed alone; test_pinned.py does the same with the real labels."""
     classes, n_max = SHAPES[source]
     labels = np.repeat(np.arange(classes), n_max)
     chosen = select(Spec(source, imbalance_factor), labels, classes)
     assert within_class(labels, chosen) == DIGESTS[source, imbalance_factor]
-
-
-@pytest.mark.parametrize(("source", "imbalance_factor"), DIGESTS)
-def test_real_labels_and_pinned_rows_have_the_published_digest(
-    source: str, imbalance_factor: int, sources: dict[str, Source]
-) -> None:
-    labels = sources[source].splits["train"].labels
-    _, rows = make_manifest(Spec(source, imbalance_factor), sources[source])
-    stored = pinned.load_samples(pinned.load(f"{source}-lt", imbalance_factor=imbalance_factor))
-    for samples in (rows["train"], stored["train"]):
-        assert within_class(labels, samples.source_index) == DIGESTS[source, imbalance_factor]
-        assert np.array_equal(labels[samples.source_index], samples.labels)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.randoms(use_true_random=False))

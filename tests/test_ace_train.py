@@ -1,0 +1,230 @@
+"""Training and evaluating, through the commands: repeatable, complete, and clear about what is wrong."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from ace_ref import evaluate, train
+from ace_ref.checkpoint import load_checkpoint
+from ltdata import console
+from ltdata.build import Built
+from ltdata.groups import GROUP_NAMES
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ace(module: str, *options: object) -> Ended:
+    """Run `python -m ace_ref.<module>` in this process: importing torch for each would take most of the time."""
+    command = {"train": train.command, "evaluate": evaluate.command}[module]
+    out, err = io.StringIO(), io.StringIO()
+    arguments = [f"ace_ref.{module}", *map(str, options)]
+    quietly = mock.patch.object(sys, "argv", arguments)
+    with redirect_stdout(out), redirect_stderr(err), quietly, pytest.raises(SystemExit) as end:
+        console.run(command, name=arguments[0])
+    return Ended(end.value.code, out.getvalue(), err.getvalue())
+
+
+def fails(done: Ended, code: int, *words: str) -> None:
+    """Check that a command ended with one line that says why, and no traceback."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(digits_lt: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs on digits; read only."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    done = ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no bar in a pipe
+    (out / "stdout.txt").write_text(done.stdout)
+    return out
+
+
+def test_result_holds_what_a_paper_needs(run, digits_lt):
+    result = json.loads((run / "result.json").read_text())
+    manifest = digits_lt.manifest
+    assert result["method"] == "ace"
+    assert result["split"] == {
+        "name": "digits-lt-exp-if20",
+        "content_sha256": manifest.content_sha256,
+        "group_rule": "strict",
+    }
+    assert result["recipe"]["epochs"] == 2
+    assert len(result["recipe"]["mean"]) == 3
+    assert result["accuracy"]["best_on_test"] is None
+    assert [expert["targets"] for expert in result["accuracy"]["last"]["experts"]] == result["experts"]
+    assert result["seed"] == 0
+    assert result["parameters"] == 187_724
+    assert result["flops_per_image"] > 0
+    assert result["seconds"] > 0
+    assert {"python", "torch", "numpy", "ltdata"} <= set(result["versions"])
+
+
+def test_the_same_command_gives_the_same_numbers_and_the_same_weights(run, digits_lt, tmp_path):
+    out = tmp_path / "again"
+    options = ("--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", "2", "--out", out)
+    settings = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "ace_ref.train", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
+    assert done.returncode == 0, done.stderr
+    first, again = (json.loads((folder / "result.json").read_text()) for folder in (run, out))
+    for timing in ("seconds", "images_per_second"):
+        first.pop(timing), again.pop(timing)
+    assert again == first
+    assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_another_seed_gives_other_weights(run, digits_lt, tmp_path):
+    done = ace(
+        "train",
+        "--shards",
+        digits_lt.folder,
+        "--recipe",
+        "tiny",
+        "--epochs",
+        1,
+        "--seed",
+        1,
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert json.loads(done.stdout)["seed"] == 1
+    weights = [load_checkpoint(folder / "model.safetensors").model.state_dict() for folder in (run, tmp_path)]
+    assert not torch.equal(weights[0]["trunk.0.weight"], weights[1]["trunk.0.weight"])
+
+
+def test_evaluate_gives_the_table_of_the_training_again(run, digits_lt):
+    done = ace("evaluate", "--shards", digits_lt.folder, "--checkpoint", run / "model.safetensors")
+    assert done.returncode == 0, done.stderr
+    trained = (run / "stdout.txt").read_text().splitlines()
+    assert done.stdout.splitlines()[1:] == trained[1:6]
+
+
+def test_the_accuracies_of_the_groups_add_up_to_the_overall_one(run, digits_lt):
+    done = ace("evaluate", "--shards", digits_lt.folder, "--checkpoint", run / "model.safetensors", "--json")
+    accuracy = json.loads(done.stdout)["accuracy"]
+    groups = digits_lt.manifest.groups
+    weighted = sum(accuracy[name] * (groups == g).sum() for g, name in enumerate(GROUP_NAMES)) / 10
+    assert weighted == pytest.approx(accuracy["overall"])  # 30 test images in every class
+    assert accuracy["class_balanced"] == pytest.approx(accuracy["overall"])
+
+
+def test_it_learns_digits_in_every_group(digits_lt, tmp_path):
+    options = ("--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 12, "--out", tmp_path / "run")
+    done = ace("train", *options, "--json")
+    last = json.loads(done.stdout)["accuracy"]["last"]
+    assert all(last[name] > 50 for name in ("overall", *GROUP_NAMES)), last  # chance is 10
+
+
+def test_the_other_readings_train_too(digits_lt, tmp_path):
+    done = ace(
+        "train", "--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 1, "--out", tmp_path / "r", "--json",
+        "--set", "complementary=paper", "--set", "planner=groups", "--set", "scale=squared-norm", "--set", "mixup_alpha=0.3",
+        "--set", "lr=0.01",
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["experts"] == [10, 8, 4]
+    assert (result["recipe"]["complementary"], result["recipe"]["mixup_alpha"]) == ("paper", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--recipe", "large"], ["large", "tiny"]),
+        (["--set", "lr=fast"], ["lr"]),
+        (["--set", "batch_size=500"], ["batch_size 500", "489"]),
+        (["--set", "planner=cuts", "--set", "cuts=[10]"], ["cuts"]),
+        (["--epochs", "0"], ["epochs"]),
+        (["--seed", "-1"], ["seed"]),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(digits_lt, tmp_path, options, words):
+    fails(ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", tmp_path / "r", *options), 2, *words)
+    assert not list((tmp_path / "r").glob("*.json"))
+
+
+def test_a_training_on_nothing_or_on_broken_shards_is_refused_before_it_starts(digits_lt, tmp_path):
+    fails(ace("train", "--shards", tmp_path / "none", "--recipe", "tiny", "--out", tmp_path / "r"), 4, "none")
+    broken = shutil.copytree(digits_lt.folder, tmp_path / "broken")
+    shard = broken / "train" / "few-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[1500] ^= 1
+    shard.write_bytes(data)
+    fails(ace("train", "--shards", broken, "--recipe", "tiny", "--out", tmp_path / "r"), 3, "few-000000.tar")
+    shard.write_bytes(data[:-1024])
+    fails(ace("train", "--shards", broken, "--recipe", "tiny", "--out", tmp_path / "r"), 3, "few-000000.tar")
+    shard.unlink()
+    fails(ace("train", "--shards", broken, "--recipe", "tiny", "--out", tmp_path / "r"), 3, "few-000000.tar")
+
+
+def test_another_trainings_result_is_not_written_over(run, digits_lt, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    before = (copy / "result.json").read_bytes()
+    done = ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 3, "--out", copy)
+    fails(done, 2, "another training", "--force")
+    assert (copy / "result.json").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(digits_lt, tmp_path):
+    done = ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--set", "lr=1e30", "--out", tmp_path / "r")
+    fails(done, 1, "expert", "epoch 1", "step", "learning rate 1e+30")
+    assert not (tmp_path / "r" / "result.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(digits_lt, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", tmp_path / "file" / "r")
+    fails(done, 5, "file")
+
+
+def test_evaluate_refuses_what_is_not_its_checkpoint_or_its_split(run, digits_lt, cifar100_lt, tmp_path):
+    model = run / "model.safetensors"
+    fails(ace("evaluate", "--shards", digits_lt.folder, "--checkpoint", tmp_path / "none"), 4, "none")
+    fails(ace("evaluate", "--shards", cifar100_lt.folder, "--checkpoint", model), 3, "digits-lt-exp-if20")
+    for name, data in (("cut", model.read_bytes()[:-100]), ("empty", b""), ("text", b"weights")):
+        (tmp_path / name).write_bytes(data)
+        fails(ace("evaluate", "--shards", digits_lt.folder, "--checkpoint", tmp_path / name), 3, name)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_ends_at_once_and_leaves_nothing_half_written(digits_lt, tmp_path, number, code):
+    command = [sys.executable, "-m", "ace_ref.train", "--shards", digits_lt.folder, "--out", tmp_path / "r"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)  # the published recipe takes far longer than this
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert not any((tmp_path / "r").iterdir())
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_it_trains_on_cuda(digits_lt, tmp_path):
+    done = ace(
+        "train", "--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 2, "--out", tmp_path / "r", "--json",
+        "--device", "cuda",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
