@@ -5,10 +5,8 @@ only when it is whole, and is a function of the source and the `Spec` alone: sam
 number of workers.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdata import __version__, groups, profiles, protocols, shards, verify
+from ltdata import __version__, groups, index, profiles, protocols, shards, verify
 from ltdata.errors import OutputError, UsageError
 from ltdata.files import exclusive, sha256_bytes, staged_folder, write_atomic
 from ltdata.manifest import (
@@ -29,7 +27,7 @@ from ltdata.manifest import (
     describe_rule,
     rows_to_bytes,
 )
-from ltdata.reader import INDEX_NAME, read_manifest
+from ltdata.reader import read_manifest
 from ltdata.sources import SOURCES, Source, SourceSplit, load_source
 
 _CITATION = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
@@ -251,7 +249,14 @@ def _write(spec: Spec, source: Source, staging: Path, *, workers: int, progress:
     full = {name: _with_digests(samples, plans[name], stored[name]) for name, samples in rows.items()}
     splits = {name: _split(name, samples, manifest.num_classes, stored[name]) for name, samples in full.items()}
     manifest = Manifest(**{**vars(manifest), "splits": splits})
-    write_atomic(staging / INDEX_NAME, _index(manifest, full, plans, stored))
+    located = {
+        name: [
+            index.Located(plan.rows, report.offsets, report.sizes)
+            for plan, report in zip(plans[name], stored[name], strict=True)
+        ]
+        for name in full
+    }
+    write_atomic(staging / index.INDEX_NAME, index.to_bytes(index.columns(manifest, full, located)))
     write_atomic(staging / SAMPLES_NAME, b"".join(rows_to_bytes(name, samples) for name, samples in full.items()))
     write_atomic(staging / MANIFEST_NAME, manifest.to_json().encode())
     return manifest
@@ -281,31 +286,6 @@ def _with_digests(samples: Samples, plans: list[shards.ShardPlan], stored: list[
         for row, digest in zip(plan.rows.tolist(), report.image_sha256, strict=True):
             digests[row] = digest
     return Samples(labels=samples.labels, source_index=samples.source_index, sha256=tuple(digests))
-
-
-def _index(
-    manifest: Manifest,
-    rows: Mapping[str, Samples],
-    plans: Mapping[str, list[shards.ShardPlan]],
-    stored: Mapping[str, list[shards.WrittenShard]],
-) -> bytes:
-    """Write where every image lies, in the order of the rows; split, shard and group are numbers."""
-    columns: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in ("split", "label", "group", "shard", "offset", "size")
-    }
-    for split_number, (name, samples) in enumerate(rows.items()):
-        shard, offset, size = (np.zeros(len(samples), dtype) for dtype in ("<i4", "<i8", "<i4"))
-        for shard_number, (plan, report) in enumerate(zip(plans[name], stored[name], strict=True)):
-            shard[plan.rows], offset[plan.rows], size[plan.rows] = shard_number, report.offsets, report.sizes
-        columns["split"].append(np.full(len(samples), split_number, "i1"))
-        columns["label"].append(samples.labels.astype("<i4"))
-        columns["group"].append(manifest.groups[samples.labels])
-        for column, values in (("shard", shard), ("offset", offset), ("size", size)):
-            columns[column].append(values)
-    buffer = BytesIO()
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    np.savez(buffer, content_sha256=np.array(manifest.content_sha256), **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def summary(built: Built) -> dict[str, Any]:

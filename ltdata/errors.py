@@ -18,6 +18,10 @@ class LtdataError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return the message in one line, whatever a library's own message brought along."""
+        return " ".join(super().__str__().split())
+
 
 class UsageError(LtdataError, ValueError):
     """Refuse a value that cannot be meant."""

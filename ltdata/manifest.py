@@ -155,7 +155,7 @@ class Manifest:
                     num_samples=int(split["num_samples"]),
                     class_counts=tuple(int(n) for n in split["class_counts"]),
                     samples_sha256=str(split["samples_sha256"]),
-                    shards=tuple(Shard(**shard) for shard in split["shards"]),
+                    shards=tuple(_shard(shard) for shard in split["shards"]),
                 )
                 for name, split in record["splits"].items()
             }
@@ -172,8 +172,9 @@ class Manifest:
             )
             if record["num_classes"] != manifest.num_classes:
                 raise ValueError(f"num_classes {record['num_classes']!r}, {manifest.num_classes} are named")
-            _ = manifest.groups
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            _ = manifest.groups, manifest.source["verified"], dict(manifest.protocol["params"])
+            "".join([str(manifest.source["id"]), *splits]).encode()  # a lone surrogate has no digest
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise MismatchError(f"{origin}: not a readable ltdata manifest ({reason}); build it again") from error
         return manifest
@@ -181,6 +182,15 @@ class Manifest:
     def with_groups(self, rule: str) -> "Manifest":
         """Return the same split under another group rule."""
         return replace(self, group_rule=describe_rule(rule))
+
+
+def _shard(record: Mapping[str, Any]) -> Shard:
+    return Shard(
+        path=str(record["path"]),
+        num_samples=int(record["num_samples"]),
+        bytes=int(record["bytes"]),
+        sha256=str(record["sha256"]),
+    )
 
 
 def describe_rule(rule: str) -> dict[str, str]:
@@ -240,13 +250,18 @@ def rows_from_bytes(data: bytes, manifest: Manifest, *, origin: str) -> dict[str
                 f"{origin}: the {name} rows have SHA-256 {found}, the manifest says {split.samples_sha256}; "
                 "build the data set again"
             )
-        rows = [json.loads(line) for line in part]
-        splits[name] = Samples(
-            labels=np.array([row["label"] for row in rows], dtype=np.int64),
-            source_index=np.array([row["source_index"] for row in rows], dtype=np.int64),
-            sha256=tuple(row["sha256"] for row in rows) if rows and "sha256" in rows[0] else None,
-        )
-        counts = np.bincount(splits[name].labels, minlength=manifest.num_classes)
+        try:
+            rows = [json.loads(line) for line in part]
+            labels, indices = (
+                np.array([row[field] for row in rows], dtype=np.int64) for field in ("label", "source_index")
+            )
+            digests = tuple(str(row["sha256"]) for row in rows) if rows and "sha256" in rows[0] else None
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise MismatchError(f"{origin}: not the rows of an ltdata build ({error!r}); build it again") from error
+        splits[name] = Samples(labels=labels, source_index=indices, sha256=digests)
+        if labels.shape != (len(rows),) or labels.min(initial=0) < 0 or labels.max(initial=0) >= manifest.num_classes:
+            raise MismatchError(f"{origin}: a label of the {name} rows is not in 0 .. {manifest.num_classes - 1}")
+        counts = np.bincount(labels, minlength=manifest.num_classes)
         if not np.array_equal(counts, split.class_counts):
             raise MismatchError(f"{origin}: the {name} rows do not have the manifest's class_counts")
     if start != len(lines):

@@ -26,7 +26,7 @@ def encode(image: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: the array is not of that kind, or has more than 65,535 bytes of filtered rows.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"{image.dtype} {image.shape}: a uint8 array (height, width, 3) is expected")
     height, width, _ = image.shape
     rows = image.reshape(height, width * 3)

@@ -1,13 +1,15 @@
 """The reader of built folders: strict about its own format, checked before it is used.
 
 Everything that reads shards (trainer, verify, statistics) comes through here. No pickle, no shell, no path
-outside the folder. A sample is reached in O(1) through `index.npz`, a cache of where each image lies; the tar
-header before every image is compared with the key that should stand there, so a stale index cannot lie.
+outside the folder. A shard's size and SHA-256 are checked first; then every header must be the one that the writer
+gives, every label the row's, every image the one with the row's digest. `index.npz` says where each image lies, for
+random access by other programs; it is not needed here, and `ltdata verify` compares it.
 """
 
 import json
+import re
 import tarfile
-import zipfile
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -19,25 +21,16 @@ from PIL import Image
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Samples, Shard, rows_from_bytes
-from ltdata.shards import key
-
-INDEX_NAME = "index.npz"
-_SUFFIXES = (".cls", ".png")
+from ltdata.shards import KEY_DIGITS, header, key
 
 
 @dataclass(frozen=True)
-class Index:
-    """Say where each image of a split lies, by row.
+class Member:
+    """Locate an image in a shard: its row in the split, where its bytes begin, and the bytes."""
 
-    Attributes:
-        shard: number of the shard in the manifest's list, int64 (n,).
-        offset: of the image's first byte in it, int64 (n,).
-        size: of the image in bytes, int64 (n,).
-    """
-
-    shard: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    size: NDArray[np.int64]
+    row: int
+    offset: int
+    image: bytes
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -83,14 +76,15 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     """
     relative = PurePosixPath(shard.path)
     path = folder / relative
-    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(folder.resolve()):
-        raise MismatchError(f"{folder}: shard path {shard.path!r} leads outside; build the data set again")
     try:
+        inside = not relative.is_absolute() and ".." not in relative.parts
+        if not inside or not path.resolve().is_relative_to(folder.resolve()):
+            raise MismatchError(f"{folder}: shard path {shard.path!r} leads outside; build the data set again")
         if not path.is_file():
             raise MismatchError(f"{path}: missing; build the data set again with --force")
         data = path.read_bytes()
-    except OSError as error:
-        raise MismatchError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL; a link to itself before Python 3.13
+        raise MismatchError(f"{folder}: shard {shard.path!r} cannot be read ({error})") from error
     if len(data) != shard.bytes:
         raise MismatchError(f"{path}: {len(data)} bytes, the manifest says {shard.bytes}; build again with --force")
     found = sha256_bytes(data)
@@ -114,74 +108,63 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
         MismatchError: a shard, a row or an image is not what the manifest says; the message names it.
     """
     samples = read_samples(folder, manifest)[split]
-    index = read_index(folder, manifest, split)
     pixels: NDArray[np.uint8] | None = None
-    for number, shard in enumerate(manifest.splits[split].shards):
-        rows = np.flatnonzero(index.shard == number) if index is not None else None
-        data = read_shard(folder, shard)
-        for row, image in _images(data, folder / shard.path, rows, index):
+    seen = np.zeros(len(samples), dtype=bool)
+    for shard in manifest.splits[split].shards:
+        for member in walk(read_shard(folder, shard), folder, shard, samples):
             try:
-                decoded = decode(image)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise MismatchError(f"{folder / shard.path}: {key(row)}.png is not readable ({error})") from error
+                decoded = decode(member.image)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+                name = f"{folder / shard.path}: {key(member.row)}.png"
+                raise MismatchError(f"{name} is not readable ({error}); build it again") from error
             if pixels is None:
                 pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
-                seen = np.zeros(len(samples), dtype=bool)
-            if row >= len(samples) or seen[row] or decoded.shape != pixels.shape[1:]:
-                raise MismatchError(f"{folder / shard.path}: {key(row)}.png is not a sample of this split")
-            pixels[row], seen[row] = decoded, True
+            if seen[member.row] or decoded.shape != pixels.shape[1:]:
+                name = f"{folder / shard.path}: {key(member.row)}.png"
+                raise MismatchError(f"{name} is there twice, or of another size than the first; build it again")
+            pixels[member.row], seen[member.row] = decoded, True
     if pixels is None or not seen.all():
-        lost = len(samples) if pixels is None else int((~seen).sum())
-        raise MismatchError(f"{folder}: {lost} {split} images are in no shard; build the data set again")
+        raise MismatchError(f"{folder}: {int((~seen).sum())} {split} images are in no shard; build it again")
     return pixels, samples.labels
-
-
-def read_index(folder: Path, manifest: Manifest, split: str) -> Index | None:
-    """Read where the images of a split lie; None where there is no index that fits the manifest."""
-    try:
-        with np.load(folder / INDEX_NAME, allow_pickle=False) as arrays:
-            if str(arrays["content_sha256"]) != manifest.content_sha256:
-                return None
-            names = list(manifest.splits)
-            here = arrays["split"] == names.index(split)
-            index = Index(*(arrays[name][here].astype(np.int64) for name in ("shard", "offset", "size")))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-    return index if len(index.shard) == manifest.splits[split].num_samples else None
 
 
 def decode(image: bytes) -> NDArray[np.uint8]:
     """Decode a PNG or JPEG file to RGB, uint8 (height, width, 3)."""
-    with Image.open(BytesIO(image), formats=("PNG", "JPEG")) as opened:
+    with warnings.catch_warnings(action="error"), Image.open(BytesIO(image), formats=("PNG", "JPEG")) as opened:
         return np.asarray(opened.convert("RGB"))
 
 
-def _images(data: bytes, path: Path, rows: NDArray[np.int64] | None, index: Index | None) -> list[tuple[int, bytes]]:
-    """List (row, image bytes) of a shard: by the index if there is one that holds, else by walking the headers."""
-    if rows is not None and index is not None:
-        starts = index.offset[rows]
-        found = []
-        for row, offset, size in zip(rows.tolist(), starts.tolist(), index.size[rows].tolist(), strict=True):
-            header = data[max(offset - tarfile.BLOCKSIZE, 0) : offset]
-            if not header.startswith(f"{key(row)}.png\0".encode()) or header[124:136] != b"%011o\0" % size:
-                return _walk(data, path)  # a stale cache; the shard itself has been checked
-            found.append((row, data[offset : offset + size]))
-        return found
-    return _walk(data, path)
+def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> list[Member]:
+    """List the images of a shard, after comparing all that is not image with what the writer would have written.
 
+    Args:
+        data: of the shard, see `read_shard`.
+        folder: names the shard in errors.
+        shard: its manifest entry.
+        samples: the rows of its split.
 
-def _walk(data: bytes, path: Path) -> list[tuple[int, bytes]]:
-    """List (row, image bytes) of a shard, header by header."""
-    found = []
-    try:
-        with tarfile.open(fileobj=BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                stem, suffix = member.name[:-4], member.name[-4:]
-                if not member.isreg() or suffix not in _SUFFIXES or not (stem.isascii() and stem.isdigit()):
-                    raise MismatchError(f"{path}: member {member.name!r} is not of this format; build it again")
-                if suffix == ".png":
-                    start = member.offset_data
-                    found.append((int(stem), data[start : start + member.size]))
-    except tarfile.TarError as error:
-        raise MismatchError(f"{path}: not a readable tar ({error}); build it again") from error
-    return found
+    Raises:
+        MismatchError: a header, a label, the number of samples or an image's digest is another.
+    """
+    found: dict[int, Member] = {}
+    at = 0
+    while any(data[at : at + tarfile.BLOCKSIZE]):
+        stem = data[at : at + KEY_DIGITS]
+        row = int(stem) if stem.isdigit() else -1
+        digits = data[at + 2 * tarfile.BLOCKSIZE + 124 : at + 2 * tarfile.BLOCKSIZE + 135]  # USTAR's size field
+        if not 0 <= row < len(samples) or row in found or not re.fullmatch(rb"[0-7]{11}", digits):
+            raise MismatchError(f"{folder / shard.path}: {stem!r} is no sample of this split; build it again")
+        size_bytes, label = int(digits, 8), str(samples.labels[row]).encode()
+        start = header(f"{key(row)}.cls", len(label)) + label.ljust(tarfile.BLOCKSIZE, b"\0")
+        start += header(f"{key(row)}.png", size_bytes)
+        offset = at + len(start)
+        image = data[offset : offset + size_bytes]
+        if data[at:offset] != start or len(image) != size_bytes:
+            raise MismatchError(f"{folder / shard.path}: {key(row)} is not as this format has it; build it again")
+        if samples.sha256 is not None and sha256_bytes(image) != samples.sha256[row]:
+            raise MismatchError(f"{folder / shard.path}: {key(row)}.png has another digest than its row")
+        found[row] = Member(row, offset, image)
+        at = offset + size_bytes + -size_bytes % tarfile.BLOCKSIZE
+    if any(data[at:]) or len(found) != shard.num_samples:
+        raise MismatchError(f"{folder / shard.path}: {len(found)} samples, the manifest says {shard.num_samples}")
+    return list(found.values())

@@ -12,6 +12,7 @@ import io
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata import png
+from ltdata.errors import LtdataError
 from ltdata.files import sha256_bytes, write_atomic
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Shard
@@ -144,9 +146,14 @@ def write_all(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for start in range(0, len(jobs), 2 * workers):
             futures = [pool.submit(write, job(), folder) for job in jobs[start : start + 2 * workers]]
-            for future in futures:
-                written.append(future.result())
-                on_shard(written[-1])
+            try:
+                for future in futures:
+                    written.append(future.result())
+                    on_shard(written[-1])
+            except BrokenProcessPool as error:
+                raise LtdataError(
+                    "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
+                ) from error
     return written
 
 
@@ -173,13 +180,18 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
     )
 
 
-def _add(tar: io.BytesIO, name: str, data: bytes) -> int:
-    """Append a member with a plain USTAR header; return where its data begin."""
+def header(name: str, size_bytes: int) -> bytes:
+    """Return the one tar header that a member of this name and size has: plain USTAR, 512 bytes."""
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o644
+    member.size, member.mode = size_bytes, 0o644
     member.mtime = member.uid = member.gid = 0
     member.uname = member.gname = ""
-    tar.write(member.tobuf(format=tarfile.USTAR_FORMAT))
+    return member.tobuf(format=tarfile.USTAR_FORMAT)
+
+
+def _add(tar: io.BytesIO, name: str, data: bytes) -> int:
+    """Append a member; return where its data begin."""
+    tar.write(header(name, len(data)))
     offset = tar.tell()
     tar.write(data)
     tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))

@@ -2,49 +2,60 @@
 
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from ltdata import index
 from ltdata.errors import MismatchError
-from ltdata.manifest import Manifest
-from ltdata.reader import INDEX_NAME, read_index, read_manifest, read_samples, read_shard
+from ltdata.index import Located
+from ltdata.manifest import Manifest, Samples
+from ltdata.reader import read_manifest, read_samples, read_shard, walk
 
 
 def verify(folder: Path, *, progress: bool = False) -> Manifest:
     """Check that a built folder is whole and unchanged; return its manifest.
 
-    Reads each shard once: size and SHA-256 against the manifest; rows against their digests and counts; no
-    foreign file among the shards.
+    Reads each shard once: its size and SHA-256, and of every sample inside the header, the key, the label and the
+    image's digest. Rows against their digests and counts; the index against the shards; no other tar in the folder.
 
     Raises:
         SourceMissingError: there is no build.
-        MismatchError: names every file at fault, first fault first.
+        MismatchError: names every file at fault.
     """
     manifest = read_manifest(folder)
     faults: list[str] = []
+    samples: dict[str, Samples] = {}
     try:
         samples = read_samples(folder, manifest)
         if any(rows.sha256 is None for rows in samples.values()):
             faults.append(f"{folder}: the rows hold no image digests")
     except MismatchError as fault:
         faults.append(str(fault))
-    listed = set()
+    located: dict[str, list[Located]] = {name: [] for name in manifest.splits}
     total = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
     with tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None if progress else True) as bar:
         for name, split in manifest.splits.items():
             if sum(shard.num_samples for shard in split.shards) != split.num_samples:
                 faults.append(f"{folder}: the {name} shards do not add up to {split.num_samples} samples")
-            index = read_index(folder, manifest, name)
-            if index is not None and len(split.shards) <= int(index.shard.max(initial=-1)):
-                faults.append(f"{folder / INDEX_NAME}: points to shards that are not there; delete it")
             for shard in split.shards:
-                listed.add(folder / shard.path)
                 try:
-                    read_shard(folder, shard)
+                    data = read_shard(folder, shard)
+                    if samples:
+                        members = walk(data, folder, shard, samples[name])
+                        places = np.array([(m.row, m.offset, len(m.image)) for m in members]).reshape(-1, 3)
+                        located[name].append(Located(*places.T))
                 except MismatchError as fault:
                     faults.append(str(fault))
                 bar.update(shard.bytes)
-    present = set(folder.rglob("*.tar"))
-    faults += [f"{path}: is not in the manifest; remove it" for path in sorted(present - listed)]
+    listed = {folder / shard.path for split in manifest.splits.values() for shard in split.shards}
+    faults += [f"{path}: is not in the manifest; remove it" for path in sorted(set(folder.rglob("*.tar")) - listed)]
+    cache = folder / index.INDEX_NAME
+    if (
+        not faults
+        and cache.is_file()
+        and not index.matches(cache.read_bytes(), index.columns(manifest, samples, located))
+    ):
+        faults.append(f"{cache}: is not the index of these shards; delete it, nothing here needs it")
     if faults:
         raise MismatchError("; ".join(faults))
     return manifest

@@ -139,11 +139,10 @@ def test_it_learns_digits_in_every_group(digits_lt, tmp_path):
 
 
 def test_the_other_readings_train_too(digits_lt, tmp_path):
-    done = ace(
-        "train", "--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 1, "--out", tmp_path / "r", "--json",
-        "--set", "complementary=paper", "--set", "planner=groups", "--set", "scale=squared-norm", "--set", "mixup_alpha=0.3",
-        "--set", "lr=0.01",
-    )  # fmt: skip
+    readings = ("complementary=paper", "planner=groups", "scale=squared-norm", "mixup_alpha=0.3", "lr=0.01")
+    overrides = [option for reading in readings for option in ("--set", reading)]
+    options = ("--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 1, "--out", tmp_path / "r", *overrides)
+    done = ace("train", *options, "--json")
     result = json.loads(done.stdout)
     assert result["experts"] == [10, 8, 4]
     assert (result["recipe"]["complementary"], result["recipe"]["mixup_alpha"]) == ("paper", 0.3)

@@ -120,10 +120,18 @@ def test_cifar10_10_is_the_pinned_split(cifar10_dir: Path, tmp_path: Path) -> No
     shutil.rmtree(built.folder)
 
 
-def test_an_unverified_finished_build_needs_unverified_again(cifar10_lt: Built) -> None:
+def test_the_unverified_cifar10_build_is_found_whole_again(cifar10_lt: Built) -> None:
     with pytest.raises(UsageError, match="--unverified not given"):
         build(Spec("cifar10", 100), out=cifar10_lt.folder)
     assert build(Spec("cifar10", 100), out=cifar10_lt.folder, unverified=True).reused
+
+
+def test_an_unverified_finished_build_needs_unverified_again(finished: Path) -> None:
+    text = (finished / "manifest.json").read_text(encoding="utf-8")
+    (finished / "manifest.json").write_text(text.replace('"verified": true', '"verified": false'), encoding="utf-8")
+    with pytest.raises(UsageError, match="--unverified not given"):
+        build(DIGITS, out=finished)
+    assert build(DIGITS, out=finished, unverified=True).reused
 
 
 def test_digits_have_the_golden_digest(digits_lt: Built) -> None:

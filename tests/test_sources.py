@@ -428,11 +428,13 @@ def test_missing_files_are_named_with_exit_code_4(fault: str, unverified: bool, 
 @both
 @pytest.mark.parametrize("fault", BROKEN)
 def test_broken_files_are_refused_in_one_line(fault: str, unverified: bool, tmp_path: Path) -> None:
+    """By their digest alone, unless that is waived."""
     place = BROKEN[fault](tmp_path)
     with pytest.raises(MismatchError) as caught:
         load_source("cifar100", data_dir=place, unverified=unverified)
     assert str(place) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert ("--unverified" in str(caught.value)) is not unverified
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.sources import download, pickles
 from ltdata.sources.cifar_forms import CIFAR10, CIFAR100, HOME, Cifar, Layout
 from ltdata.sources.source import Source, SourceSplit
@@ -63,12 +63,19 @@ def _load(dataset: Cifar, *, data_dir: Path | None = None, unverified: bool = Fa
         reason = "holds none of" if place.exists() else "does not exist; put there one of"
         raise SourceMissingError(f"{place}: {reason} {wanted}")
     first: _Found | None = None
+    broken: LtdataError | None = None
     for layout, path in candidates:
-        found = _read(layout, path, accept=unverified and first is None)
+        try:
+            found = _read(layout, path, accept=unverified and first is None)
+        except (SourceMissingError, MismatchError) as error:
+            broken = broken or error
+            continue
         if not found.mismatches:
             return _source(dataset, found)
         first = first or found
-    assert first is not None  # noqa: S101 - for the type checker: candidates is not empty
+    if first is None:
+        assert broken is not None  # noqa: S101 - for the type checker: candidates is not empty
+        raise broken
     if not unverified:
         raise MismatchError(first.complaint)
     return _source(dataset, first)
@@ -140,7 +147,7 @@ def _members(archive: IO[bytes], folder: str, wanted: list[str], path: Path) -> 
                     continue
                 stream = tar.extractfile(member)
                 files[name] = stream.read() if stream is not None else b""
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise MismatchError(f"{path}: not a readable archive ({error}); fetch it again") from error
     missing = [name for name in wanted if name not in files]
     if missing:

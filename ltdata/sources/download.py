@@ -88,7 +88,7 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
             raise ConnectionError("the server sent another range than the one asked for")
         done = done if resumed else 0
         length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
+        total = done + int(length) if length and re.fullmatch("[0-9]+", length) else None
         with (
             part.open("ab" if resumed else "wb") as file,
             tqdm(
