@@ -3,9 +3,9 @@
 TC_1 is every class; TC_K lies inside TC_{K-1} lies inside ... TC_1. What is not a target is interfering.
 
 >>> import numpy as np
->>> counts = np.array([70, 20, 7, 3])
->>> target_categories(counts, planner="mass", thresholds=(0.3, 0.03)).astype(int).tolist()
-[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+>>> counts = np.array([60, 30, 7, 3])
+>>> target_categories(counts, planner="mass", thresholds=(0.3, 0.05)).astype(int).tolist()
+[[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]]
 """
 
 from collections.abc import Sequence

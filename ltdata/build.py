@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ltdata import __version__, groups, index, profiles, protocols, shards, verify
 from ltdata.errors import OutputError, UsageError
-from ltdata.files import exclusive, sha256_bytes, staged_folder, write_atomic
+from ltdata.files import exclusive, leftovers, sha256_bytes, staged_folder, tidy, write_atomic
 from ltdata.manifest import (
     MANIFEST_NAME,
     SAMPLES_NAME,
@@ -75,7 +75,7 @@ class Spec:
         """
         seed = f"-seed{self.seed}" if self.seed else ""
         bound = f"-max{self.max_per_class}" if self.max_per_class is not None else ""
-        factor = repr(float(self.imbalance_factor)).removesuffix(".0")
+        factor = profiles.factor_text(self.imbalance_factor)
         return f"{self.source}-lt-{self.profile}-if{factor}{seed}{bound}"
 
     @property
@@ -177,7 +177,10 @@ def build(
     """
     if workers < 1:
         raise UsageError(f"{workers} workers: at least 1 is needed")
-    folder = Path(out if out is not None else spec.name).resolve()
+    folder = _resolved(Path(out if out is not None else spec.name))
+    if leftovers(folder):
+        with exclusive(folder):
+            tidy(folder)
     existing = _existing(folder, spec, unverified=unverified, force=force, progress=progress)
     if existing is not None:
         return existing
@@ -202,6 +205,9 @@ def _existing(folder: Path, spec: Spec, *, unverified: bool, force: bool, progre
             raise UsageError(f"{folder}: holds other files and no ltdata build; choose another --out")
         return None
     if force:
+        foreign = _foreign(folder)
+        if foreign:
+            raise UsageError(f"{folder}: --force would delete {foreign}, which is no part of a build; move it away")
         return None
     manifest = read_manifest(folder)
     differences = _differences(manifest, spec, unverified=unverified)
@@ -213,6 +219,28 @@ def _existing(folder: Path, spec: Spec, *, unverified: bool, force: bool, progre
     return Built(folder, manifest, reused=True)
 
 
+def _resolved(out: Path) -> Path:
+    """Return the absolute path of the output, links followed."""
+    try:
+        folder = out.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself, before Python 3.13
+        raise OutputError(f"{out}: cannot be followed ({error}); choose another --out") from error
+    if folder == Path.cwd():
+        raise UsageError(f"--out {str(out)!r}: is the current folder; name one inside it")
+    return folder
+
+
+def _foreign(folder: Path) -> Path | None:
+    """Return a file of the folder that no build writes; None if there is none."""
+    own = {MANIFEST_NAME, SAMPLES_NAME, index.INDEX_NAME}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        in_split = len(relative.parts) == 2 and relative.suffix == ".tar"
+        if not (path.is_dir() and not path.is_symlink()) and str(relative) not in own and not in_split:
+            return path
+    return None
+
+
 def _differences(manifest: Manifest, spec: Spec, *, unverified: bool) -> list[str]:
     """List what a finished build was made with that this command does not ask for."""
     here = {"source": manifest.source["id"], **manifest.protocol["params"], "groups": manifest.group_rule["name"]}
@@ -222,7 +250,7 @@ def _differences(manifest: Manifest, spec: Spec, *, unverified: bool) -> list[st
         for name, value in asked.items()
         if here.get(name) != value
     ]
-    if not manifest.source["verified"] and not unverified:
+    if not manifest.source.get("verified") and not unverified:
         differences.append("made from files without the published digest, --unverified not given")
     return differences
 
@@ -300,6 +328,6 @@ def summary(built: Built) -> dict[str, Any]:
         "groups": {"rule": manifest.group_rule["name"], **dict(zip(groups.GROUP_NAMES, classes, strict=True))},
         "shards": sum(len(split.shards) for split in manifest.splits.values()),
         "bytes": sum(shard.bytes for split in manifest.splits.values() for shard in split.shards),
-        "verified_source": manifest.source["verified"],
+        "verified_source": bool(manifest.source.get("verified")),
         "content_sha256": manifest.content_sha256,
     }

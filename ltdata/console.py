@@ -11,7 +11,6 @@
 | 130, 143 | interrupted, terminated |
 """
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -25,6 +24,7 @@ from ltdata.errors import LtdataError, OutputError
 def run(command: click.Command, *, name: str) -> NoReturn:
     """Run a command line and exit: data on stdout, one line per error on stderr, no traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    stdout = sys.stdout
     try:
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -40,10 +40,9 @@ def run(command: click.Command, *, name: str) -> NoReturn:
         code = _complain(name, "interrupted; nothing half-written was left", 130)
     except LtdataError as error:
         code = _complain(name, _one_line(str(error)), error.exit_code)
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`| head`): what it wanted it has.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except SystemExit as end:
+        # click ends with another stdout when the reader of ours has gone (`| head`): what it wanted it has.
+        code = end.code if sys.stdout is stdout else 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _complain(name, f"{where}{error.strerror or error}", OutputError.exit_code)

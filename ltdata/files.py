@@ -59,8 +59,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a staging folder that becomes `final` when the block ends well, and vanishes when it does not.
 
-    The staging folder is a sibling of `final`, so that the last step is one rename. What a killed run left
-    there is removed first. The caller holds the lock of `final`.
+    The staging folder is a sibling of `final`, so that the last step is one rename. The caller holds the lock of
+    `final`.
 
     Args:
         final: must not exist, or be an empty folder, unless `replace`.
@@ -69,12 +69,9 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    staging = final.parent / f".{final.name}.partial"
-    retired = final.parent / f".{final.name}.old"
+    staging, retired = _siblings(final)
+    tidy(final)
     with output_errors(final):
-        for leftover in (staging, retired):
-            if leftover.exists():
-                shutil.rmtree(leftover)
         staging.mkdir(parents=True)
         try:
             yield staging
@@ -82,14 +79,32 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
             if replace and final.exists():
                 final.rename(retired)
             staging.rename(final)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            if retired.exists() and not final.exists():
-                retired.rename(final)
-            raise
-        flush_folder(final.parent)
-        if retired.exists():
-            shutil.rmtree(retired)
+            flush_folder(final.parent)
+        finally:
+            tidy(final)
+
+
+def leftovers(final: Path) -> list[Path]:
+    """List what a killed run left beside `final`."""
+    return [path for path in _siblings(final) if path.exists()]
+
+
+def tidy(final: Path) -> None:
+    """Remove what a killed run left beside `final`; a retired folder without a successor is put back first.
+
+    The caller holds the lock of `final`.
+    """
+    staging, retired = _siblings(final)
+    with output_errors(final):
+        if retired.exists() and not final.exists():
+            retired.rename(final)
+        for leftover in (staging, retired):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+
+
+def _siblings(final: Path) -> tuple[Path, Path]:
+    return final.parent / f".{final.name}.partial", final.parent / f".{final.name}.old"
 
 
 @contextmanager
@@ -104,6 +119,7 @@ def exclusive(target: Path) -> Iterator[None]:
     lock = FileLock(path, timeout=0)
     with output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # filelock takes a folder that cannot be written for a lock that is held
         try:
             lock.acquire()
         except Timeout:

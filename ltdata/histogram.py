@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ltdata.groups import GROUP_NAMES
 
 MAX_COLUMNS = 100
-_HEIGHT = 10
-_AXIS_COLUMNS = 8
+_ROWS_PER_DECADE = {1: 8, 2: 5, 3: 4, 4: 3}  # 2 where the counts span more
+_AXIS_COLUMNS = 9
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _COLOURS = {"many": "\x1b[34m", "medium": "\x1b[32m", "few": "\x1b[33m"}
 _RESET = "\x1b[0m"
@@ -46,36 +46,32 @@ def draw(
     bins = order.reshape(-1, 1) if len(order) <= width else np.array_split(order, width)
     heights = [float(np.median(counts[part])) for part in bins for _ in range(per_class)]
     group_of = [int(class_groups[part[len(part) // 2]]) for part in bins for _ in range(per_class)]
-    decades = max(1, math.ceil(math.log10(max(int(counts.max()), 2))))
+    decades = math.log10(max(int(counts.max()), 2))
+    per_decade = _ROWS_PER_DECADE.get(math.ceil(decades), 2)
+    axis, tick, corner, line = ("|", "+", "+", "-") if ascii_only else ("│", "┤", "└", "─")
     lines = []
-    for row in range(_HEIGHT, 0, -1):
+    for row in range(math.ceil(decades * per_decade), 0, -1):
         bar = "".join(
-            _paint(_cell(height, row, decades, ascii_only), GROUP_NAMES[g], colour)
+            _paint(_cell(height, row, per_decade, ascii_only), GROUP_NAMES[g], colour)
             for height, g in zip(heights, group_of, strict=True)
         )
-        lines.append(f"{_tick(row, decades):>6} {'|' if ascii_only else '│'}{bar}".rstrip())
-    lines.append(f"{'1':>6} {'+' if ascii_only else '└'}{('-' if ascii_only else '─') * len(heights)}")
-    lines.append(f"{'':8}" + _bands(group_of, class_groups, colour))
+        power, rest = divmod(row, per_decade)  # the top of a row is 10 ** (row / per_decade) images
+        label = "" if rest else f"{10**power:,}" if power < 6 else f"1e{power}"
+        lines.append(f"{label:>7} {axis if rest else tick}{bar}")
+    lines.append(f"{'1':>7} {corner}{line * len(heights)}")
+    lines.append(f"{'':9}" + _bands(group_of, class_groups, colour))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cell(height: float, row: int, decades: int, ascii_only: bool) -> str:
-    """Return the character of a column in a row: 1 image is the axis plus one eighth, 10**decades the top."""
+def _cell(height: float, row: int, per_decade: int, ascii_only: bool) -> str:
+    """Return the character of a column in a row: one image is an eighth above the axis."""
     if height <= 0:
         return " "
-    filled = max(math.log10(max(height, 1)) / decades * _HEIGHT, 1 / 8) - (row - 1)
+    filled = max(math.log10(max(height, 1)) * per_decade, 1 / 8) - (row - 1)
     eighths = min(max(round(filled * 8), 0), 8)
     if ascii_only:
         return "#" if eighths >= 4 or (row == 1 and eighths) else " "
     return _EIGHTHS[eighths]
-
-
-def _tick(row: int, decades: int) -> str:
-    """Label the row that a power of ten reaches the top of; 1 stands on the axis."""
-    for power in range(1, decades + 1):
-        if round(power / decades * _HEIGHT) == row:
-            return f"{10**power:,}" if power < 6 else f"1e{power}"
-    return ""
 
 
 def _bands(group_of: list[int], class_groups: NDArray[np.integer], colour: bool) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata import groups
-from ltdata.errors import MismatchError
+from ltdata.errors import MismatchError, UsageError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -137,7 +137,7 @@ class Manifest:
             "created_by": dict(self.created_by),
         }
         text = json.dumps(record, indent=2, ensure_ascii=False)
-        return re.sub(r"\[[\s\d,]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
+        return re.sub(r"\[\n[\s\d,]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> "Manifest":
@@ -172,7 +172,7 @@ class Manifest:
             )
             if record["num_classes"] != manifest.num_classes:
                 raise ValueError(f"num_classes {record['num_classes']!r}, {manifest.num_classes} are named")
-            _ = manifest.groups, manifest.source["verified"], dict(manifest.protocol["params"])
+            _ = manifest.groups, dict(manifest.protocol["params"])
             "".join([str(manifest.source["id"]), *splits]).encode()  # a lone surrogate has no digest
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
@@ -194,7 +194,13 @@ def _shard(record: Mapping[str, Any]) -> Shard:
 
 
 def describe_rule(rule: str) -> dict[str, str]:
-    """Return a group rule as the manifest records it."""
+    """Return a group rule as the manifest records it.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    if rule not in groups.RULES:
+        raise UsageError(f"group rule {rule!r}: choose one of {', '.join(groups.RULES)}")
     described = groups.RULES[rule]
     return {"name": rule, "many": described.many, "few": described.few}
 
@@ -261,6 +267,8 @@ def rows_from_bytes(data: bytes, manifest: Manifest, *, origin: str) -> dict[str
         splits[name] = Samples(labels=labels, source_index=indices, sha256=digests)
         if labels.shape != (len(rows),) or labels.min(initial=0) < 0 or labels.max(initial=0) >= manifest.num_classes:
             raise MismatchError(f"{origin}: a label of the {name} rows is not in 0 .. {manifest.num_classes - 1}")
+        if rows_to_bytes(name, splits[name]) != b"".join(part):
+            raise MismatchError(f"{origin}: the {name} rows are not written as ltdata writes them; build it again")
         counts = np.bincount(labels, minlength=manifest.num_classes)
         if not np.array_equal(counts, split.class_counts):
             raise MismatchError(f"{origin}: the {name} rows do not have the manifest's class_counts")

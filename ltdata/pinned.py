@@ -4,36 +4,42 @@
 reproduce them; a test does.
 
 >>> names()[:2]
-['cifar10-lt-exp-if10', 'cifar10-lt-exp-if100']
+['cifar10-lt-exp-if10', 'cifar10-lt-exp-if20']
 """
 
 import gzip
+import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from ltdata import profiles
 from ltdata.errors import UsageError
 from ltdata.manifest import Manifest, Samples, rows_from_bytes
 
 
 def names() -> list[str]:
     """List the pinned splits."""
-    return sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json"))
+    found = [entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")]
+    return sorted(found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
-def load(name: str, *, imbalance_factor: float | None = None, profile: str = "exp") -> Manifest:
+def load(name: str, *, imbalance_factor: float | None = None, profile: str | None = None) -> Manifest:
     """Load the manifest of a pinned split, without any image.
 
     Args:
         name: a full name (``cifar100-lt-exp-if100``), or ``cifar100-lt`` with an imbalance factor.
         imbalance_factor: n_max / n_min.
-        profile: ``exp`` or ``step``.
+        profile: ``exp`` (the default) or ``step``; goes with an imbalance factor.
 
     Raises:
         UsageError: no such split is pinned.
     """
     if imbalance_factor is not None:
-        name = f"{name}-{profile}-if{imbalance_factor:g}"
+        profiles.check_imbalance_factor(imbalance_factor)
+        name = f"{name}-{profile or 'exp'}-if{profiles.factor_text(imbalance_factor)}"
+    elif profile is not None:
+        raise UsageError(f"profile {profile!r}: give an imbalance factor with it, or the full name alone")
     if name not in names():
         raise UsageError(f"{name!r}: no such pinned split; there are {', '.join(names())}")
     entry = _folder() / f"{name}.json"
@@ -42,6 +48,8 @@ def load(name: str, *, imbalance_factor: float | None = None, profile: str = "ex
 
 def load_samples(manifest: Manifest) -> dict[str, Samples]:
     """Load the rows of a pinned split: which images of the source, with which labels, in which order."""
+    if manifest.name not in names():
+        raise UsageError(f"{manifest.name!r}: no such pinned split; there are {', '.join(names())}")
     data = (_folder() / f"{manifest.name}.jsonl.gz").read_bytes()
     return rows_from_bytes(gzip.decompress(data), manifest, origin=f"{manifest.name}.jsonl.gz")
 

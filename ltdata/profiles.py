@@ -34,6 +34,15 @@ def check_imbalance_factor(value: float) -> float:
     raise UsageError(f"imbalance factor {value:g}: it is n_max / n_min, a finite number that is at least 1{hint}")
 
 
+def factor_text(value: float) -> str:
+    """Write an imbalance factor as names have it: exactly, whole numbers without a point.
+
+    >>> factor_text(100.0), factor_text(12.5)
+    ('100', '12.5')
+    """
+    return repr(float(value)).removesuffix(".0")
+
+
 def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_factor: float) -> NDArray[np.int64]:
     """Compute the number of training images each class keeps.
 
@@ -64,6 +73,6 @@ def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_fact
     if counts[-1] < 1:
         raise UsageError(
             f"imbalance factor {imbalance_factor:g} leaves class {num_classes - 1} without images: "
-            f"with {n_max:g} in the largest class it can be at most {n_max:g}"
+            f"trunc({n_max:g} / {imbalance_factor:g}) is 0; choose a smaller one"
         )
     return np.array(counts, dtype=np.int64)

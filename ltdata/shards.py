@@ -9,6 +9,7 @@ a sample is its row in the split, so the protocol's order can always be restored
 """
 
 import io
+import signal
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -143,7 +144,7 @@ def write_all(
             written.append(write(job(), folder))
             on_shard(written[-1])
         return written
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
         for start in range(0, len(jobs), 2 * workers):
             futures = [pool.submit(write, job(), folder) for job in jobs[start : start + 2 * workers]]
             try:
@@ -155,6 +156,11 @@ def write_all(
                     "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
                 ) from error
     return written
+
+
+def _leave_interrupts() -> None:
+    """Let the main process alone answer Ctrl-C, which a terminal sends to every process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write(job: ShardJob, folder: Path) -> WrittenShard:

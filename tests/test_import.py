@@ -18,6 +18,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"console", "__init__", "build", "verify", "pinned", "histogram", "stats", "metrics"},
+    {"index"},
     {"reader"},
     {"shards"},
     {"manifest"},
