@@ -15,7 +15,7 @@ def expert_scales(weights: Tensor, targets: Tensor, *, kind: str) -> Tensor:
 
     * ``mean-row-norm`` (published code): mean_c ||w_1,c|| / mean_{c in TC_k} ||w_k,c||
     * ``squared-norm`` (paper): ||W_1||^2 / ||W_k||^2, over all rows. The complementary loss pushes the interfering
-      rows down, so this scale is far too large: in a first measurement it cost 19 points. Kept for comparison.
+      rows down, so this scale grows far too large. Kept for comparison.
 
     Args:
         weights: (expert, class, feature), without the LWS scales.

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,7 +26,7 @@ class Checkpoint:
     """Hold a trained network and what it was trained on.
 
     Attributes:
-        model: with its weights, on the CPU.
+        model: with its weights; on the CPU when loaded.
         recipe: of its training; mean and std are filled in.
         targets: target categories, bool (expert, class).
         split: name, content_sha256 and group_rule of the training set.
@@ -89,15 +88,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, LtdataError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MismatchError(f"{path}: not a whole ace_ref checkpoint ({reason}); train again") from error
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        SourceMissingError: the device is not there.
-    """
-    cuda = torch.cuda.is_available()
-    if name == "cuda" and not cuda:
-        raise LtdataError("--device cuda: this torch sees no CUDA device; leave --device out to train on the CPU")
-    return torch.device("cuda" if cuda and name != "cpu" else "cpu")

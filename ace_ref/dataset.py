@@ -38,7 +38,7 @@ class ResidentSplit:
 class Draws:
     """Hold what chance decides in one epoch, by step: image index, crop offsets in pixels, flip; (step, batch).
 
-    `mix` is the weight of each image against its partner `partner` (position in the same batch), (step,).
+    `mix` is the weight of each image against its partner `partner` (position in the same batch), (step,), on the CPU.
     """
 
     index: Tensor
@@ -87,7 +87,7 @@ def draw_epoch(n: int, recipe: Recipe, *, seed: int, epoch: int, device: torch.d
         top=torch.from_numpy(offsets[0]).to(device),
         left=torch.from_numpy(offsets[1]).to(device),
         flip=torch.from_numpy(flip).to(device),
-        mix=torch.from_numpy(mix.astype(np.float32)).to(device),
+        mix=torch.from_numpy(mix.astype(np.float32)),
         partner=torch.from_numpy(partner).to(device),
     )
 

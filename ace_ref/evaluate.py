@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ace_ref import aggregation, dataset, results
-from ace_ref.checkpoint import Checkpoint, choose_device, describe_split, load_checkpoint
+from ace_ref import aggregation, dataset, devices, results
+from ace_ref.checkpoint import Checkpoint, describe_split, load_checkpoint
 from ace_ref.dataset import ResidentSplit
 from ltdata import console, reader
 from ltdata.errors import MismatchError
@@ -72,7 +72,8 @@ def check_split(split: dict[str, str], manifest: Manifest, *, origin: str) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(path: Path, shards: Path, device: str, as_json: bool) -> None:
     """Evaluate a checkpoint on the test shards of its split, and print its table."""
-    chosen = choose_device(device)
+    chosen = devices.choose_device(device)
+    devices.make_deterministic()
     manifest = reader.read_manifest(shards)
     checkpoint = load_checkpoint(path)
     check_split(checkpoint.split, manifest, origin=str(path))

@@ -35,12 +35,12 @@ def expert_losses(logits: Tensor, labels: Tensor, targets: Tensor, *, complement
     cross_entropy = F.cross_entropy(
         logits.reshape(batch * experts, classes), labels.repeat_interleave(experts), reduction="none"
     ).reshape(batch, experts)
-    loss = (cross_entropy * own).sum(dim=0) / count.clamp(min=1)
+    loss = torch.where(own > 0, cross_entropy, 0.0).sum(dim=0) / count.clamp(min=1)
     if complementary == "none":
         return loss
-    interfering = (~targets).to(logits.dtype)  # (expert, class)
-    block = logits * own[:, :, None] * interfering[None]
+    # Chosen, not multiplied: infinity times zero would be NaN.
+    block = torch.where((own > 0)[:, :, None] & ~targets, logits, 0.0)
     if complementary == "paper":
         return loss + block.square().sum(dim=(0, 2)) / count.clamp(min=1)
     norm: Tensor = torch.linalg.vector_norm(block.transpose(0, 1).reshape(experts, -1), dim=1)
-    return loss + norm / interfering.sum(dim=1).clamp(min=1)
+    return loss + norm / (~targets).sum(dim=1).clamp(min=1)

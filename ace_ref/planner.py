@@ -56,6 +56,11 @@ def target_categories(
         if not all(0 < t < 1 for t in thresholds) or sorted(set(thresholds), reverse=True) != list(thresholds):
             raise UsageError(f"thresholds {list(thresholds)}: falling shares between 0 and 1 are needed")
         positions = [int(np.flatnonzero(residual > t)[-1]) for t in thresholds]
+        if sorted({0, *positions}) != [0, *positions]:
+            raise UsageError(
+                f"thresholds {list(thresholds)}: cut this split at {positions}, so two experts would have the same "
+                "classes; choose others, or fewer"
+            )
     elif planner == "groups":
         assigned = groups.assign(counts, rule=group_rule)
         nested = [np.ones(len(counts), dtype=bool), assigned >= 1, assigned >= 2]

@@ -10,11 +10,13 @@ at one imbalance factor, as the published settings do. Any value can be overridd
 import dataclasses
 import math
 import tomllib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from ace_ref import aggregation, loss, planner, resnet
 from ltdata.errors import UsageError
 
 
@@ -67,8 +69,6 @@ class Recipe:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        from ace_ref import aggregation, loss, planner, resnet
-
         for name, choices in (
             ("backbone", resnet.BACKBONES),
             ("planner", planner.PLANNERS),
@@ -81,10 +81,22 @@ class Recipe:
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"recipe: {name} {getattr(self, name)}: at least {low} is needed")
+        if self.lr <= 0:
+            raise UsageError(f"recipe: lr {self.lr}: a number above 0 is needed")
+        if list(self.milestones) != sorted(self.milestones) or not all(0 <= m <= self.epochs for m in self.milestones):
+            raise UsageError(
+                f"recipe: milestones {list(self.milestones)}: rising epochs in 0 .. {self.epochs} are needed; --epochs "
+                "moves them along, --set epochs does not"
+            )
         for name in ("lr", "momentum", "weight_decay", "lr_decay", "mixup_alpha"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise UsageError(f"recipe: {name} {getattr(self, name)}: a finite number of at least 0 is needed")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (0, 3) or not all(s > 0 for s in self.std):
+        if (
+            len(self.mean) != len(self.std)
+            or len(self.mean) not in (0, 3)
+            or not all(map(math.isfinite, (*self.mean, *self.std)))
+            or not all(s > 0 for s in self.std)
+        ):
             raise UsageError("recipe: mean and std are three numbers each, std above 0, or both empty")
 
     def with_epochs(self, epochs: int) -> "Recipe":
@@ -106,12 +118,12 @@ class Recipe:
         Raises:
             UsageError: there is no such value, or it has another type.
         """
-        fields = {field.name: field.type for field in dataclasses.fields(self)}
+        fields = typing.get_type_hints(type(self))
         changed: dict[str, Any] = {}
         for name, value in values.items():
             if name not in fields:
                 raise UsageError(f"recipe: no value is called {name!r}; there are {', '.join(fields)}")
-            changed[name] = _typed(name, value, str(fields[name]))
+            changed[name] = _typed(name, value, fields[name])
         return dataclasses.replace(self, **changed)
 
 
@@ -137,7 +149,7 @@ def load_recipe(name: str, *, source: str, imbalance_factor: float) -> Recipe:
     for variant in values.pop("variant", []):
         if variant.pop("source") == source and variant.pop("imbalance_factor", imbalance_factor) == imbalance_factor:
             values |= variant
-    types = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    types = typing.get_type_hints(Recipe)
     return Recipe(**{name: _typed(name, value, types[name]) for name, value in values.items()})
 
 
@@ -156,15 +168,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
-def _typed(name: str, value: Any, kind: str) -> Any:
-    if kind == "<class 'float'>" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    simple = {"<class 'str'>": str, "<class 'int'>": int, "<class 'float'>": float, "<class 'bool'>": bool}
-    if kind in simple and type(value) is simple[kind]:
-        return value
-    if kind.startswith("tuple") and isinstance(value, list | tuple):
-        item = int if "int" in kind else float
-        if all(type(entry) in (int, item) for entry in value):
-            return tuple(item(entry) for entry in value)
-    expected = simple[kind].__name__ if kind in simple else f"list of {'int' if 'int' in kind else 'float'}"
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as the type `kind` of a field: a plain one, or a tuple of one."""
+    item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+    if item is None and (type(value) is kind or (kind is float and type(value) is int)):
+        return kind(value)
+    if item is not None and isinstance(value, list | tuple) and all(type(entry) in (int, item) for entry in value):
+        return tuple(item(entry) for entry in value)
+    expected = f"list of {item.__name__}" if item is not None else kind.__name__
     raise UsageError(f"recipe: {name} {value!r}: {expected} is needed")

@@ -83,7 +83,7 @@ class AceResNet(nn.Module):
             raise UsageError(f"backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
         blocks = BACKBONES[backbone]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too
             self.trunk = nn.Sequential(
                 nn.Conv2d(3, _CHANNELS[0], 3, 1, 1, bias=False),
                 nn.BatchNorm2d(_CHANNELS[0]),

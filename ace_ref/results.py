@@ -46,7 +46,7 @@ def parameters(model: AceResNet) -> int:
 
 
 def flops_per_image(model: AceResNet, side_px: int = 32) -> int:
-    """Count the floating-point operations of one forward pass of one image: 2 per multiply-accumulate."""
+    """Count the operations of one image's forward pass: convolutions and matrix products, 2 per multiply-accumulate."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -65,13 +65,6 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "safetensors": safetensors.__version__,
     }
-
-
-def device_name(device: torch.device) -> str:
-    """Name a device: the GPU's model, or the processor with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def to_json(result: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ gives the same numbers on the same machine. `--out` gets `result.json` and `mode
 
 import dataclasses
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ace_ref import dataset, optimizer, planner, results
+from ace_ref import dataset, devices, optimizer, planner, results
 from ace_ref import recipe as recipes
-from ace_ref.checkpoint import Checkpoint, choose_device, describe_split, save_checkpoint
+from ace_ref.checkpoint import Checkpoint, describe_split, save_checkpoint
 from ace_ref.dataset import Draws, ResidentSplit
 from ace_ref.evaluate import evaluate
 from ace_ref.loss import expert_losses
@@ -30,7 +30,7 @@ from ace_ref.recipe import Recipe
 from ace_ref.resnet import AceResNet
 from ltdata import console, reader
 from ltdata.errors import LtdataError, MismatchError, UsageError
-from ltdata.files import exclusive, output_errors, write_atomic
+from ltdata.files import exclusive, output_errors, sha256_file, write_atomic
 from ltdata.manifest import Manifest
 
 RESULT_NAME = "result.json"
@@ -70,7 +70,6 @@ def train(
         mean, std = dataset.channel_statistics(training)
         recipe = dataclasses.replace(recipe, mean=mean, std=std)
     device = training.labels.device
-    make_deterministic()
     chosen = planner.target_categories(
         manifest.class_counts,
         planner=recipe.planner,
@@ -89,8 +88,8 @@ def train(
         rates = optimizer.set_learning_rates(sgd, recipe, epoch)
         draws = dataset.draw_epoch(len(training), recipe, seed=seed, epoch=epoch, device=device)
         losses = _train_epoch(step, draws, model, recipe, epoch, rates, progress=progress)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):  # waits for the device, too
+        raise LtdataError("the last step left weights that are not finite: try a lower lr")
     seconds = time.perf_counter() - started
     return Trained(Checkpoint(model, recipe, chosen, describe_split(manifest), seed), losses, seconds)
 
@@ -168,13 +167,6 @@ def _train_epoch(
     return [float(value) for value in (total / steps).tolist()]
 
 
-def make_deterministic() -> None:
-    """Ask torch for the same numbers at every run on one machine."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-
-
 def make_result(trained: Trained, accuracy: dict[str, Any], images: int, device: torch.device) -> dict[str, Any]:
     """Make the record that goes into `result.json`."""
     checkpoint = trained.checkpoint
@@ -193,7 +185,7 @@ def make_result(trained: Trained, accuracy: dict[str, Any], images: int, device:
         "flops_per_image": results.flops_per_image(checkpoint.model),
         "seconds": round(trained.seconds, 2),
         "images_per_second": round(seen / trained.seconds, 1),
-        "device": results.device_name(device),
+        "device": devices.device_name(device),
         "versions": results.versions(),
     }
 
@@ -226,7 +218,8 @@ def command(
     quiet: bool,
 ) -> None:
     """Train ACE on the shards of a long-tailed split, and print the accuracies of the LAST epoch."""
-    chosen = choose_device(device)
+    chosen = devices.choose_device(device)
+    devices.make_deterministic()
     manifest = reader.read_manifest(shards)
     if "test" not in manifest.splits:
         raise MismatchError(f"{shards}: has no test split to evaluate on; build one that has")
@@ -237,13 +230,16 @@ def command(
     recipe = recipe.with_epochs(epochs) if epochs is not None else recipe
     recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
     folder = out if out is not None else Path("runs") / f"{manifest.name}-{recipe_name}-seed{seed}"
-    with exclusive(folder):
+    with exclusive(folder), _no_empty_folder(folder), _enough_memory():
         _check_output(folder, recipe, manifest, seed, force=force)
         training, test = (dataset.load_split(shards, manifest, split, chosen) for split in ("train", "test"))
         trained = train(recipe, manifest, training, seed=seed, progress=not quiet)
         accuracy = evaluate(trained.checkpoint, test, manifest)
         result = make_result(trained, accuracy, len(training), chosen)
+        # The result is removed first and written last: where it stands, the model beside it is its own.
+        (folder / RESULT_NAME).unlink(missing_ok=True)
         save_checkpoint(folder / MODEL_NAME, trained.checkpoint)
+        result["model_sha256"] = sha256_file(folder / MODEL_NAME)
         write_atomic(folder / RESULT_NAME, results.to_json(result).encode())
     if as_json:
         click.echo(json.dumps(result))
@@ -255,6 +251,27 @@ def command(
         f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
     )
     click.echo(f"result: {folder / RESULT_NAME}")
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Turn the ways in which Python and torch say that memory ran out into one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, LtdataError) or not ("memory" in str(error) or isinstance(error, MemoryError)):
+            raise
+        raise LtdataError("there is not enough memory; set a smaller batch_size, or use another device") from error
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the output folder at the end if nothing was written into it."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_output(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, force: bool) -> None:

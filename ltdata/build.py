@@ -5,7 +5,7 @@ only when it is whole, and is a function of the source and the `Spec` alone: sam
 number of workers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ltdata import __version__, groups, index, profiles, protocols, shards, verify
-from ltdata.errors import OutputError, UsageError
+from ltdata.errors import MismatchError, OutputError, UsageError
 from ltdata.files import exclusive, leftovers, sha256_bytes, staged_folder, tidy, write_atomic
 from ltdata.manifest import (
     MANIFEST_NAME,
@@ -232,19 +232,29 @@ def _resolved(out: Path) -> Path:
 
 def _foreign(folder: Path) -> Path | None:
     """Return a file of the folder that no build writes; None if there is none."""
-    own = {MANIFEST_NAME, SAMPLES_NAME, index.INDEX_NAME}
+    own = {SAMPLES_NAME, index.INDEX_NAME}
+    try:
+        read_manifest(folder)
+        own.add(MANIFEST_NAME)
+    except MismatchError:  # a damaged one is ours if our rows lie beside it
+        if (folder / SAMPLES_NAME).exists():
+            own.add(MANIFEST_NAME)
     for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        in_split = len(relative.parts) == 2 and relative.suffix == ".tar"
-        if not (path.is_dir() and not path.is_symlink()) and str(relative) not in own and not in_split:
+        relative = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if relative not in own and not shards.PATH_PATTERN.fullmatch(relative):
             return path
     return None
 
 
 def _differences(manifest: Manifest, spec: Spec, *, unverified: bool) -> list[str]:
     """List what a finished build was made with that this command does not ask for."""
-    here = {"source": manifest.source["id"], **manifest.protocol["params"], "groups": manifest.group_rule["name"]}
-    asked = {"source": spec.source, **spec.protocol["params"], "groups": spec.group_rule}
+    here, asked = (
+        {"source": source, **protocol["params"], "protocol": protocol.get("name"), "version": protocol.get("version")}
+        for source, protocol in ((manifest.source["id"], manifest.protocol), (spec.source, spec.protocol))
+    )
+    here["groups"], asked["groups"] = manifest.group_rule["name"], spec.group_rule
     differences = [
         f"{name.replace('_', ' ')} {here.get(name)}, asked for {value}"
         for name, value in asked.items()
@@ -276,7 +286,7 @@ def _write(spec: Spec, source: Source, staging: Path, *, workers: int, progress:
     stored = {name: [next(reports) for _ in in_split] for name, in_split in plans.items()}
     full = {name: _with_digests(samples, plans[name], stored[name]) for name, samples in rows.items()}
     splits = {name: _split(name, samples, manifest.num_classes, stored[name]) for name, samples in full.items()}
-    manifest = Manifest(**{**vars(manifest), "splits": splits})
+    manifest = replace(manifest, splits=splits)
     located = {
         name: [
             index.Located(plan.rows, report.offsets, report.sizes)

@@ -4,11 +4,12 @@ A file or folder appears under its final name whole or not at all: it is written
 the same folder, flushed to the disk, renamed, and the rename itself is flushed.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ltdata.errors import LtdataError, OutputError
 
-_CHUNK_BYTES = 1 << 20
+_NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}  # what mounts without fsync on folders answer
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -24,15 +25,10 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path, *, on_bytes: Callable[[int], object] | None = None) -> str:
-    """Compute the SHA-256 of a file, as 64 hex digits, telling `on_bytes` of every piece read."""
-    digest = hashlib.sha256()
+def sha256_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            if on_bytes is not None:
-                on_bytes(len(chunk))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -104,7 +100,7 @@ def tidy(final: Path) -> None:
 
 
 def _siblings(final: Path) -> tuple[Path, Path]:
-    return final.parent / f".{final.name}.partial", final.parent / f".{final.name}.old"
+    return final.parent / f".{final.name}.ltdata-partial", final.parent / f".{final.name}.ltdata-old"
 
 
 @contextmanager
@@ -147,8 +143,11 @@ def output_errors(target: Path) -> Iterator[None]:
 
 def flush_to_disk(descriptor: int) -> None:
     """Flush an open file or folder to the disk, where its file system can."""
-    with suppress(OSError if os.name == "nt" else PermissionError):
+    try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
 
 
 def flush_folder(folder: Path) -> None:

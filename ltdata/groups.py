@@ -25,20 +25,18 @@ class GroupRule:
     name: str
     many: str
     few: str
-    used_by: str
 
 
 RULES = {
     rule.name: rule
     for rule in (
-        GroupRule("strict", "n > 100", "n < 20", "Decoupling, RIDE, SADE, BalPoE, PaCo"),
-        GroupRule("gt100-le20", "n > 100", "n <= 20", "ACE, GLMC, KCL"),
-        GroupRule("oltr", "n >= 100", "n <= 20", "OLTR, NCL"),
+        GroupRule("strict", "n > 100", "n < 20"),  # Decoupling, RIDE, SADE, BalPoE, PaCo
+        GroupRule("gt100-le20", "n > 100", "n <= 20"),  # ACE, GLMC, KCL
+        GroupRule("oltr", "n >= 100", "n <= 20"),  # OLTR, NCL
         GroupRule(
             "mislas",
             "classes 0-35 of 100, 0-2 of 10, whatever n",
             "classes 71-99 of 100, 7-9 of 10, whatever n",
-            "MiSLAS",
         ),
     )
 }

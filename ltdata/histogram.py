@@ -1,4 +1,4 @@
-"""The class-frequency histogram in a terminal: classes sorted by falling count, logarithmic height.
+"""The class-frequency histogram in a terminal: classes by shot group and falling count, logarithmic height.
 
 At most 100 columns wide whatever the number of classes: with many, neighbours share a column and their median
 is drawn; with few, a class takes several columns. The line under it marks the shot groups.

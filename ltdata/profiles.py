@@ -73,6 +73,6 @@ def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_fact
     if counts[-1] < 1:
         raise UsageError(
             f"imbalance factor {imbalance_factor:g} leaves class {num_classes - 1} without images: "
-            f"trunc({n_max:g} / {imbalance_factor:g}) is 0; choose a smaller one"
+            f"{n_max:g} / {imbalance_factor:g} leaves less than one; choose a smaller factor"
         )
     return np.array(counts, dtype=np.int64)

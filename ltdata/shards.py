@@ -9,6 +9,7 @@ a sample is its row in the split, so the protocol's order can always be restored
 """
 
 import io
+import re
 import signal
 import tarfile
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from ltdata.manifest import Shard
 
 SAMPLES_PER_SHARD = 2000  # about 10 MB at CIFAR's size, 200 MB of photographs
 KEY_DIGITS = 8
+PATH_PATTERN = re.compile(r"(train|val|test)/(many|medium|few|val|test)-[0-9]{6}\.tar")
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
     tar.write(bytes(2 * tarfile.BLOCKSIZE))
     tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE))
     data = tar.getvalue()
-    (folder / job.path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / job.path).parent.mkdir(exist_ok=True)  # not its parents: a staging folder that is gone stays gone
     write_atomic(folder / job.path, data)
     return WrittenShard(
         shard=Shard(path=job.path, num_samples=len(job.keys), bytes=len(data), sha256=sha256_bytes(data)),

@@ -10,6 +10,7 @@ from ltdata.errors import MismatchError
 from ltdata.index import Located
 from ltdata.manifest import Manifest, Samples
 from ltdata.reader import read_manifest, read_samples, read_shard, walk
+from ltdata.shards import key
 
 
 def verify(folder: Path, *, progress: bool = False) -> Manifest:
@@ -31,6 +32,7 @@ def verify(folder: Path, *, progress: bool = False) -> Manifest:
             faults.append(f"{folder}: the rows hold no image digests")
     except MismatchError as fault:
         faults.append(str(fault))
+    seen: dict[str, set[int]] = {name: set() for name in manifest.splits}
     located: dict[str, list[Located]] = {name: [] for name in manifest.splits}
     total = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
     with tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=None if progress else True) as bar:
@@ -42,7 +44,11 @@ def verify(folder: Path, *, progress: bool = False) -> Manifest:
                     data = read_shard(folder, shard)
                     if samples:
                         members = walk(data, folder, shard, samples[name])
-                        places = np.array([(m.row, m.offset, len(m.image)) for m in members]).reshape(-1, 3)
+                        again = [m for m in members if m.row in seen[name]]
+                        if again:
+                            faults.append(f"{folder / shard.path}: {key(again[0].row)} is in another shard too")
+                        seen[name].update(m.row for m in members)
+                        places = np.array([(m.row, m.offset, len(m.image)) for m in members], np.int64).reshape(-1, 3)
                         located[name].append(Located(*places.T))
                 except MismatchError as fault:
                     faults.append(str(fault))

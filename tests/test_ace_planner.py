@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import ltdata
@@ -50,7 +50,11 @@ def test_cuts_are_positions_among_the_classes_sorted_by_falling_count():
 )
 def test_target_categories_are_nested_and_hold_more_than_their_share(counts, thresholds):
     counts = np.array(counts)
-    targets = target_categories(counts, planner="mass", thresholds=thresholds)
+    try:
+        targets = target_categories(counts, planner="mass", thresholds=thresholds)
+    except UsageError:
+        reject()  # two experts would have the same classes
+    assert len({tuple(row) for row in targets.tolist()}) == 1 + len(thresholds)
     assert targets[0].all()
     assert all(not np.any(inner & ~outer) for outer, inner in pairwise(targets))
     assert np.all(expert_shares(counts, targets)[1:] > np.array(thresholds))
@@ -63,6 +67,8 @@ def test_target_categories_are_nested_and_hold_more_than_their_share(counts, thr
         {"planner": "mass", "thresholds": (1.5,)},
         {"planner": "cuts", "cuts": (3,)},
         {"planner": "cuts", "cuts": (2, 1)},
+        {"planner": "mass", "thresholds": (0.9,)},  # every class: expert 1 again
+        {"planner": "mass", "thresholds": (0.15, 0.12)},  # expert 2 and 3 alike
         {"planner": "luck"},
     ],
 )

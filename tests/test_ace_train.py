@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,15 @@ def ace(module: str, *options: object) -> Ended:
     with redirect_stdout(out), redirect_stderr(err), quietly, pytest.raises(SystemExit) as end:
         console.run(command, name=arguments[0])
     return Ended(end.value.code, out.getvalue(), err.getvalue())
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a running command has made its output folder."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def fails(done: Ended, code: int, *words: str) -> None:
@@ -211,13 +221,36 @@ def test_evaluate_refuses_what_is_not_its_checkpoint_or_its_split(run, digits_lt
 def test_an_interrupted_training_ends_at_once_and_leaves_nothing_half_written(digits_lt, tmp_path, number, code):
     command = [sys.executable, "-m", "ace_ref.train", "--shards", digits_lt.folder, "--out", tmp_path / "r"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)  # the published recipe takes far longer than this
+    wait_for(tmp_path / "r", process)
+    time.sleep(2)  # into the training: the published recipe takes far longer
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert "Traceback" not in errors
-    assert not any((tmp_path / "r").iterdir())
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_sees_a_bar_with_loss_learning_rates_and_time_left(digits_lt, tmp_path):
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("there is no script(1) to give the command a terminal")
+    command = (
+        f"{sys.executable} -m ace_ref.train --shards {digits_lt.folder} --recipe tiny --epochs 2 --out {tmp_path}/r"
+    )
+    done = subprocess.run(
+        [script, "-qec", f"stty cols 160 rows 40; {command}", "/dev/null"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"epoch 2/2: +\d+%.*\d+/480 \[.*<.*images/s, loss [\d.]+/[\d.]+/[\d.]+ lr 0.01/", done.stdout)
+
+
+def test_a_set_too_large_for_the_memory_is_one_line(digits_lt, tmp_path):
+    done = ace(
+        "train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", tmp_path / "r",
+        "--set", "crop_padding_px=200000",
+    )  # fmt: skip
+    fails(done, 1, "memory", "batch_size")
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -403,7 +403,7 @@ def test_an_old_build_moved_away_by_a_killed_force_is_not_lost(
     finished: Path, digits_lt: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between its two renames, and then the rerun fails: the old build must still be somewhere."""
-    finished.rename(finished.parent / ".digits.old")
+    finished.rename(finished.parent / ".digits.ltdata-old")
     monkeypatch.setattr(shards, "write", no_space)
     with pytest.raises(OutputError):
         build(Spec("digits", 10), out=finished, force=True)
@@ -412,7 +412,7 @@ def test_an_old_build_moved_away_by_a_killed_force_is_not_lost(
 
 def test_what_a_killed_force_left_beside_a_finished_build_is_cleaned(finished: Path) -> None:
     """Killed after its second rename, or in the middle: the next build tidies, also when it finds the build whole."""
-    for left in (".digits.old", ".digits.partial"):
+    for left in (".digits.ltdata-old", ".digits.ltdata-partial"):
         (finished.parent / left).mkdir()
         (finished.parent / left / "manifest.json").write_text("{}")
     assert build(DIGITS, out=finished).reused
@@ -548,3 +548,29 @@ def test_all_shards_are_listed_with_their_digest(digits_lt: Built) -> None:
         shard = listed.pop(path.relative_to(digits_lt.folder).as_posix())
         assert (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) == (shard.bytes, shard.sha256)
     assert listed == {}
+
+
+@pytest.mark.parametrize("name", [".data.old", ".data.partial", ".data.tmp", ".data"])
+def test_neighbours_with_similar_names_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    for _ in range(2):
+        build(DIGITS, out=tmp_path / "data")
+        assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("path", ["backup/photos.tar", "train/photos.tar", "photos.tar", "test/test-000000.tar.bak"])
+def test_force_does_not_delete_tars_of_others(finished: Path, path: str) -> None:
+    (finished / path).parent.mkdir(exist_ok=True)
+    (finished / path).write_bytes(b"photos")
+    with pytest.raises(UsageError, match="--force would delete"):
+        build(DIGITS, out=finished, force=True)
+    assert (finished / path).read_bytes() == b"photos"
+
+
+def test_force_does_not_replace_a_folder_with_a_manifest_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a web app"}')
+    with pytest.raises(UsageError, match="--force would delete"):
+        build(DIGITS, out=tmp_path / "app", force=True)
+    assert (tmp_path / "app" / "manifest.json").exists()

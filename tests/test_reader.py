@@ -659,3 +659,22 @@ def _assert_harmless_or_mismatch(folder: Path, header: bytes, pristine: dict[str
         assert str(folder) in str(error)  # noqa: PT017 - a MismatchError is allowed, not demanded
     finally:
         path.write_bytes(pristine["manifest.json"])
+
+
+def test_verify_finds_an_image_that_is_in_two_shards_in_the_place_of_another(folder: Path) -> None:
+    """Each shard by itself is right, and their numbers add up."""
+    (folder / "index.npz").unlink()
+    doubled = folder / "train" / "few-000000.tar"
+    other = (folder / "train" / "medium-000000.tar").read_bytes()
+    own = doubled.read_bytes()
+    sample = 3 * 512 + 3584  # two headers, a label, a 32x32 image
+    reseal(folder, other[:sample] + own[sample:])
+    refused(verify, folder, SHARD, "another shard")
+    refused(read, folder)
+
+
+def test_a_shard_that_is_said_to_be_empty_is_no_crash(folder: Path) -> None:
+    (folder / SHARD).write_bytes(bytes(10240))
+    new = {"bytes": 10240, "sha256": hashlib.sha256(bytes(10240)).hexdigest(), "num_samples": 0}
+    edit_manifest(folder, lambda record: shard_of(record).update(new))
+    refused(verify, folder, folder)

@@ -20,6 +20,7 @@ CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL
 SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 MEASURED = re.compile(r"\d[\d,]*\.\d+|\d[\d,]* (?=s at|images/s)|cpu \(.*\)")  # accuracies and speeds
+SETTINGS = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 CHANCE = 1.0  # percent, of 100 classes
 
 
@@ -36,7 +37,7 @@ SHOWN = [pair for block in CONSOLE for pair in commands(block)]
 def session(cifar100_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """Run every console command of the README, in order, in one folder; return it and what each printed."""
     folder = tmp_path_factory.mktemp("readme")
-    settings = os.environ | {"LTDATA_HOME": str(cifar100_dir), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    settings = SETTINGS | {"LTDATA_HOME": str(cifar100_dir), "CUDA_VISIBLE_DEVICES": ""}
     printed: dict[str, list[str]] = {}
     for command, _ in SHOWN:
         done = subprocess.run(
@@ -66,6 +67,14 @@ def test_commands_print_what_the_readme_shows(session, command, shown):
     assert printed == shown
 
 
+def test_evaluating_the_checkpoint_gives_the_table_of_the_training(session):
+    trained, evaluated = (
+        next(text for command, text in session[1].items() if module in command).splitlines()[1:6]
+        for module in ("ace_ref.train", "ace_ref.evaluate")
+    )
+    assert evaluated == trained
+
+
 def test_ten_epochs_of_the_tiny_recipe_on_cifar100_lt_are_clearly_above_chance_in_every_group(session):
     result = json.loads((session[0] / "runs" / "cifar100-lt-exp-if100-tiny-seed0" / "result.json").read_text())
     last = result["accuracy"]["last"]
@@ -79,14 +88,18 @@ def test_ten_epochs_of_the_tiny_recipe_on_cifar100_lt_are_clearly_above_chance_i
 def test_the_published_recipe_is_what_trains_without_naming_one(session, tmp_path):
     command = "python -m ace_ref.train --shards cifar100-lt-exp-if100"
     assert any(command in block.splitlines() for block in SHELL)
-    settings = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    process = subprocess.Popen(shlex.split(command), cwd=session[0], env=settings, stderr=subprocess.PIPE, text=True)
-    time.sleep(12)
+    process = subprocess.Popen(shlex.split(command), cwd=session[0], env=SETTINGS, stderr=subprocess.PIPE, text=True)
+    run = session[0] / "runs" / "cifar100-lt-exp-if100-cifar-seed0"
+    deadline = time.monotonic() + 60
+    while not run.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.is_dir()
+    time.sleep(8)
     assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)  # hours on a CPU: seen to start, then stopped
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert (session[0] / "runs" / "cifar100-lt-exp-if100-cifar-seed0").is_dir()
+    assert not run.exists()
 
 
 def test_python_examples_are_true():
@@ -96,6 +109,17 @@ def test_python_examples_are_true():
     runner = doctest.DocTestRunner()
     runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("script", ["png_storage.py", "build_stages.py"])
+def test_benchmarks_named_in_the_readme_run(session, cifar100_dir, script):
+    assert f"benchmarks/{script}" in README
+    place = {"png_storage.py": session[0] / "cifar100-lt-exp-if100", "build_stages.py": cifar100_dir}[script]
+    done = subprocess.run(
+        [sys.executable, REPO / "benchmarks" / script, place], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Python" in done.stdout.splitlines()[-1]
 
 
 def test_make_demo_goes_from_images_to_a_table_of_results(tmp_path):

@@ -44,7 +44,7 @@ class _Found:
         more = f" ({len(self.mismatches)} files differ)" if len(self.mismatches) > 1 else ""
         return (
             f"{self.path / name if self.path.is_dir() else self.path}: digest {found}, published {published}{more}: "
-            "truncated, or other images; fetch it again, or accept it with --unverified"
+            "truncated, or other images; replace it, or accept it with --unverified"
         )
 
 
@@ -148,7 +148,7 @@ def _members(archive: IO[bytes], folder: str, wanted: list[str], path: Path) -> 
                 stream = tar.extractfile(member)
                 files[name] = stream.read() if stream is not None else b""
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
-        raise MismatchError(f"{path}: not a readable archive ({error}); fetch it again") from error
+        raise MismatchError(f"{path}: not a readable archive ({error}); delete it and fetch it again") from error
     missing = [name for name in wanted if name not in files]
     if missing:
         raise MismatchError(f"{path}: holds no {folder}/{missing[0]}; fetch the published archive again")
@@ -172,7 +172,7 @@ def _source(dataset: Cifar, found: _Found) -> Source:
     verified = not found.mismatches and _names_digest(names) == dataset.names_sha256
     if not found.mismatches and not verified:
         raise MismatchError(
-            f"{found.path / found.layout.names_file}: not the class names of {dataset.id}; fetch it again"
+            f"{found.path / found.layout.names_file}: not the class names of {dataset.id}; delete it and fetch it again"
         )
     provenance = {
         "id": dataset.id,
@@ -199,7 +199,7 @@ def _parsed(found: _Found, name: str, parse: Parse) -> tuple[NDArray[np.uint8], 
     try:
         return parse(found.files[name])
     except Exception as error:  # a garbled pickle raises nearly anything
-        raise MismatchError(f"{found.path}: {name} is not readable ({error}); fetch it again") from error
+        raise MismatchError(f"{found.path}: {name} is not readable ({error}); delete it and fetch it again") from error
 
 
 def _parse_pickle(dataset: Cifar, data: bytes) -> tuple[NDArray[np.uint8], list[int]]:

@@ -1,5 +1,9 @@
-"""Downloads into the cache folder: with a progress bar, going on where the last attempt stopped, digest checked."""
+"""Downloads into the cache folder: with a progress bar, going on where the last attempt stopped, digest checked.
 
+The standard library does it: pooch, which checks digests too, starts every attempt from the beginning.
+"""
+
+import errno
 import http.client
 import os
 import re
@@ -7,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pooch
+from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from ltdata.errors import MismatchError, SourceMissingError
@@ -20,7 +24,7 @@ _ATTEMPTS = 5
 
 def cache_folder() -> Path:
     """Return the folder of downloaded sources: `LTDATA_HOME`, or ``ltdata`` in the user's cache folder."""
-    return Path(os.environ.get("LTDATA_HOME") or pooch.os_cache("ltdata"))
+    return Path(os.environ.get("LTDATA_HOME") or user_cache_path("ltdata"))
 
 
 def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> None:
@@ -65,7 +69,8 @@ def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> Non
         part.replace(target)
 
 
-_DISK_ERRORS = {28, 122, 27, 30}  # ENOSPC, EDQUOT, EFBIG, EROFS: the disk's trouble, not the network's
+# The disk's trouble, not the network's.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EISDIR}
 
 
 def _append(url: str, part: Path, *, progress: bool) -> None:

@@ -1,0 +1,36 @@
+"""Where a training runs: CUDA where there is a device, else the CPU; the same numbers at every run on one machine."""
+
+import os
+import platform
+
+import torch
+
+from ltdata.errors import LtdataError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        LtdataError: the device is not there.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise LtdataError("--device cuda: this torch sees no CUDA device; leave --device out to train on the CPU")
+    return torch.device("cuda" if cuda and name != "cpu" else "cpu")
+
+
+def make_deterministic() -> None:
+    """Ask torch for the same numbers at every run on one machine."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 as on the CPU
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device: the GPU's model, or the processor with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
