@@ -29,22 +29,24 @@ class Checkpoint:
         model: with its weights; on the CPU when loaded.
         recipe: of its training; mean and std are filled in.
         targets: target categories, bool (expert, class).
-        split: name, content_sha256 and group_rule of the training set.
+        split: `describe_split` of the training set.
         seed: of its training.
     """
 
     model: AceResNet
     recipe: Recipe
     targets: NDArray[np.bool_]
-    split: dict[str, str]
+    split: dict[str, Any]
     seed: int
 
 
-def describe_split(manifest: Manifest) -> dict[str, str]:
-    """Return what identifies a split in results and checkpoints."""
+def describe_split(manifest: Manifest) -> dict[str, Any]:
+    """Return what identifies a split in results and checkpoints: its rows, its images' bytes, its group rule."""
     return {
         "name": manifest.name,
         "content_sha256": manifest.content_sha256,
+        "samples_sha256": manifest.splits["train"].samples_sha256,
+        "verified_source": manifest.verified,
         "group_rule": manifest.group_rule["name"],
     }
 

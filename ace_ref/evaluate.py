@@ -3,6 +3,7 @@
 python -m ace_ref.evaluate --checkpoint RUN/model.safetensors --shards cifar100-lt-exp-if100
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ace_ref.checkpoint import Checkpoint, describe_split, load_checkpoint
 from ace_ref.dataset import ResidentSplit
 from ltdata import console, reader
 from ltdata.errors import MismatchError
+from ltdata.groups import RULES
 from ltdata.manifest import Manifest
 
 _BATCH_SIZE = 500
@@ -52,12 +54,16 @@ def count_correct(checkpoint: Checkpoint, test: ResidentSplit) -> tuple[NDArray[
     return correct.cpu().numpy(), total.astype(np.int64)
 
 
-def check_split(split: dict[str, str], manifest: Manifest, *, origin: str) -> None:
+def check_split(split: dict[str, Any], manifest: Manifest, *, origin: str) -> None:
     """Refuse shards of another split than the checkpoint's.
 
     Raises:
-        MismatchError: the content digests differ.
+        MismatchError: the rows, or the bytes of the images, are others.
     """
+    if split["content_sha256"] == manifest.content_sha256 and (
+        split["samples_sha256"] != manifest.splits["train"].samples_sha256
+    ):
+        raise MismatchError(f"{origin}: trained on other images under the same rows; train again on these")
     if split["content_sha256"] != manifest.content_sha256:
         raise MismatchError(
             f"{origin}: trained on {split['name']} (content {split['content_sha256'][:16]}), these shards are "
@@ -68,13 +74,15 @@ def check_split(split: dict[str, str], manifest: Manifest, *, origin: str) -> No
 @click.command()
 @click.option("--checkpoint", "path", type=click.Path(path_type=Path), required=True, help="A model.safetensors.")
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder that ltdata build wrote.")
+@click.option("--groups", type=click.Choice(list(RULES)), help="Another rule for many, medium, few.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def command(path: Path, shards: Path, device: str, as_json: bool) -> None:
+def command(path: Path, shards: Path, groups: str | None, device: str, as_json: bool) -> None:
     """Evaluate a checkpoint on the test shards of its split, and print its table."""
     chosen = devices.choose_device(device)
     devices.make_deterministic()
     manifest = reader.read_manifest(shards)
+    manifest = manifest.with_groups(groups) if groups is not None else manifest
     checkpoint = load_checkpoint(path)
     check_split(checkpoint.split, manifest, origin=str(path))
     checkpoint.model.to(chosen)
@@ -82,7 +90,8 @@ def command(path: Path, shards: Path, device: str, as_json: bool) -> None:
     accuracy = evaluate(checkpoint, test, manifest)
     split = describe_split(manifest)
     if as_json:
-        click.echo(json.dumps({"split": split, "accuracy": accuracy}))
+        recipe = dataclasses.asdict(checkpoint.recipe)
+        click.echo(json.dumps({"split": split, "seed": checkpoint.seed, "recipe": recipe, "accuracy": accuracy}))
     else:
         click.echo(results.table(split, accuracy, title="ace"))
 

@@ -275,13 +275,14 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
 
 
 def _check_output(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, force: bool) -> None:
-    """Make the output folder, and refuse to write over another training's result before any work is done."""
+    """Make the output folder before any work is done, unless it lies inside a build or holds another training."""
+    reader.refuse_inside_build(folder.resolve())
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / ".probe", b"")
         (folder / ".probe").unlink()
     path = folder / RESULT_NAME
-    if force or not path.exists():
+    if force or not (path.exists() or (folder / MODEL_NAME).exists()):
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -290,10 +291,10 @@ def _check_output(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *
             asked |= {name: before["recipe"][name] for name in ("mean", "std")}
         same = before["recipe"] == asked and before["seed"] == seed
         same = same and before["split"] == describe_split(manifest)
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         same = False
     if not same:
-        raise UsageError(f"{path}: is the result of another training; choose another --out, or --force to replace it")
+        raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ltdata.manifest import (
     describe_rule,
     rows_to_bytes,
 )
-from ltdata.reader import read_manifest
+from ltdata.reader import read_manifest, refuse_inside_build
 from ltdata.sources import SOURCES, Source, SourceSplit, load_source
 
 _CITATION = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
@@ -227,6 +227,7 @@ def _resolved(out: Path) -> Path:
         raise OutputError(f"{out}: cannot be followed ({error}); choose another --out") from error
     if folder == Path.cwd():
         raise UsageError(f"--out {str(out)!r}: is the current folder; name one inside it")
+    refuse_inside_build(folder)
     return folder
 
 
@@ -260,7 +261,7 @@ def _differences(manifest: Manifest, spec: Spec, *, unverified: bool) -> list[st
         for name, value in asked.items()
         if here.get(name) != value
     ]
-    if not manifest.source.get("verified") and not unverified:
+    if not manifest.verified and not unverified:
         differences.append("made from files without the published digest, --unverified not given")
     return differences
 
@@ -338,6 +339,6 @@ def summary(built: Built) -> dict[str, Any]:
         "groups": {"rule": manifest.group_rule["name"], **dict(zip(groups.GROUP_NAMES, classes, strict=True))},
         "shards": sum(len(split.shards) for split in manifest.splits.values()),
         "bytes": sum(shard.bytes for split in manifest.splits.values() for shard in split.shards),
-        "verified_source": bool(manifest.source.get("verified")),
+        "verified_source": manifest.verified,
         "content_sha256": manifest.content_sha256,
     }

@@ -38,6 +38,7 @@ def parse_imbalance_factor(_ctx: click.Context, _param: click.Parameter, value: 
         raise click.BadParameter(f"imbalance factor {value!r}: it is a number, n_max / n_min, such as 100") from None
 
 
+UNVERIFIED = "UNVERIFIED: its files do not have the published digest"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress, no messages; errors and data only.")
 
@@ -120,8 +121,6 @@ def build(
     if as_json:
         click.echo(json.dumps(report))
         return
-    if not report["verified_source"] and not quiet:
-        click.echo("ltdata: note: the source files do not have the published digest; the manifest says so", err=True)
     counted = " | ".join(f"{name} {report['groups'][name]}" for name in groups.GROUP_NAMES)
     images = ", ".join(f"{count:,} {split}" for split, count in report["images"].items())
     done = "found whole, every digest verified" if built.reused else "built"
@@ -130,6 +129,8 @@ def build(
     click.echo(f"  classes  {built.manifest.num_classes}: {counted} (rule {report['groups']['rule']})")
     click.echo(f"  shards   {report['shards']}, {report['bytes'] / 1e6:.1f} MB")
     click.echo(f"  content  sha256 {report['content_sha256']}")
+    if built.manifest.verified is False:
+        click.echo(f"  source   {UNVERIFIED}")
     click.echo(f"  folder   {shown(built.folder)}")
 
 
@@ -147,7 +148,12 @@ def stats(what: str, group_rule: str | None, as_json: bool) -> None:
         manifest = manifest.with_groups(group_rule)
     found = frequency_stats(manifest.class_counts, rule=manifest.group_rule["name"])
     if as_json:
-        click.echo(json.dumps({"name": manifest.name, "content_sha256": manifest.content_sha256, **asdict(found)}))
+        record = {
+            "name": manifest.name,
+            "content_sha256": manifest.content_sha256,
+            "verified_source": manifest.verified,
+        }
+        click.echo(json.dumps(record | asdict(found)))
         return
     click.echo(format_stats(manifest, found))
 
@@ -160,9 +166,12 @@ def verify(folder: Path, as_json: bool, quiet: bool) -> None:
     """Check every shard, row, count and digest of a built FOLDER."""
     manifest = verify_folder(folder, progress=not quiet)
     if as_json:
-        click.echo(json.dumps({"name": manifest.name, "verified": True, "content_sha256": manifest.content_sha256}))
+        record = {"name": manifest.name, "verified_source": manifest.verified}
+        click.echo(json.dumps(record | {"content_sha256": manifest.content_sha256}))
         return
     click.echo(f"{manifest.name}: every digest verified, content sha256 {manifest.content_sha256}")
+    if manifest.verified is False:
+        click.echo(f"source {UNVERIFIED}")
 
 
 @cli.command(name="list")
@@ -231,6 +240,7 @@ def format_stats(manifest: Manifest, found: FrequencyStats) -> str:
             else "n/a"
         ),
         f"  content              sha256 {manifest.content_sha256}",
+        *([] if manifest.verified is not False else [f"  source               {UNVERIFIED}"]),
         "",
         (
             f"  group   classes   images   share   (rule {found.rule}: many {manifest.group_rule['many']}, "

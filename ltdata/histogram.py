@@ -43,7 +43,11 @@ def draw(
     order = np.lexsort((np.arange(len(counts)), -counts, class_groups))
     width = min(max(columns, 40), MAX_COLUMNS) - _AXIS_COLUMNS
     per_class = max(1, width // len(order))
-    bins = order.reshape(-1, 1) if len(order) <= width else np.array_split(order, width)
+    bins = (
+        order.reshape(-1, 1)
+        if len(order) <= width
+        else np.split(order, np.linspace(0, len(order), width + 1).astype(int)[1:-1])
+    )
     heights = [float(np.median(counts[part])) for part in bins for _ in range(per_class)]
     group_of = [int(class_groups[part[len(part) // 2]]) for part in bins for _ in range(per_class)]
     decades = math.log10(max(int(counts.max()), 2))

@@ -117,6 +117,12 @@ class Manifest:
         return np.array(self.splits["train"].class_counts, dtype=np.int64)
 
     @property
+    def verified(self) -> bool | None:
+        """Tell whether the source's files had the published digest; None for a pinned split, which has no files."""
+        found = self.source.get("verified")
+        return None if found is None else bool(found)
+
+    @property
     def groups(self) -> NDArray[np.int8]:
         """Return the shot group of each class under the named rule, int8 (C,), index into `GROUP_NAMES`."""
         return groups.assign(self.class_counts, rule=self.group_rule["name"])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Samples, Shard, rows_from_bytes
 from ltdata.shards import KEY_DIGITS, header, key
@@ -51,6 +51,17 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error})") from error
     return Manifest.from_json(text, origin=str(path))
+
+
+def refuse_inside_build(folder: Path) -> None:
+    """Refuse an output folder that lies inside a built one, where it would be taken for a damage.
+
+    Raises:
+        UsageError: it does.
+    """
+    for parent in folder.parents:
+        if (parent / MANIFEST_NAME).is_file() and (parent / SAMPLES_NAME).is_file():
+            raise UsageError(f"{folder}: lies inside the build {parent}; choose another --out")
 
 
 def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:

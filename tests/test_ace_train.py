@@ -78,6 +78,8 @@ def test_result_holds_what_a_paper_needs(run, digits_lt):
     assert result["split"] == {
         "name": "digits-lt-exp-if20",
         "content_sha256": manifest.content_sha256,
+        "samples_sha256": manifest.splits["train"].samples_sha256,
+        "verified_source": True,
         "group_rule": "strict",
     }
     assert result["recipe"]["epochs"] == 2
@@ -260,3 +262,40 @@ def test_it_trains_on_cuda(digits_lt, tmp_path):
         "--device", "cuda",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_is_not_of_this_training_is_not_written_over(digits_lt, tmp_path):
+    (tmp_path / "model.safetensors").write_text("weights of somebody")
+    fails(ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", tmp_path), 2, "another training")
+    assert (tmp_path / "model.safetensors").read_text() == "weights of somebody"
+
+
+def test_results_are_not_written_into_a_build(digits_lt):
+    inside = digits_lt.folder / "runs"
+    fails(ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", inside), 2, "inside the build")
+    assert not inside.exists()
+
+
+def test_a_checkpoint_is_not_evaluated_on_other_images_under_the_same_rows(run, digits_lt, tmp_path):
+    """content_sha256 says which images, not what they look like; the rows' digests do."""
+    changed = shutil.copytree(digits_lt.folder, tmp_path / "changed")
+    text = (changed / "manifest.json").read_text()
+    rows = digits_lt.manifest.splits["train"].samples_sha256
+    (changed / "manifest.json").write_text(text.replace(rows, "0" * 64))
+    done = ace("evaluate", "--shards", changed, "--checkpoint", run / "model.safetensors")
+    fails(done, 3, "other images")
+
+
+def test_evaluate_takes_another_group_rule(run, digits_lt):
+    options = ("--shards", digits_lt.folder, "--checkpoint", run / "model.safetensors", "--groups", "oltr", "--json")
+    result = json.loads(ace("evaluate", *options).stdout)
+    assert (result["split"]["group_rule"], result["seed"], result["recipe"]["epochs"]) == ("oltr", 0, 2)
+
+
+def test_without_torch_the_commands_say_how_to_get_it(tmp_path):
+    """`pip install .` installs ace_ref too, which needs the train extra."""
+    code = "import importlib.util, runpy, sys; importlib.util.find_spec = lambda *_: None; sys.argv = ['-m']; "
+    command = [sys.executable, "-c", code + "runpy.run_module('ace_ref.train')"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "ace_ref: error: torch is not installed; install it with: pip install 'ltdata[train]'\n"

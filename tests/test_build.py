@@ -574,3 +574,9 @@ def test_force_does_not_replace_a_folder_with_a_manifest_of_something_else(tmp_p
     with pytest.raises(UsageError, match="--force would delete"):
         build(DIGITS, out=tmp_path / "app", force=True)
     assert (tmp_path / "app" / "manifest.json").exists()
+
+
+def test_a_build_inside_a_build_is_refused(finished: Path) -> None:
+    with pytest.raises(UsageError, match="inside the build"):
+        build(DIGITS, out=finished / "inside")
+    assert not (finished / "inside").exists()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ltdata import reader
+
 REPO = Path(__file__).parent.parent
 README = (REPO / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -120,6 +122,14 @@ def test_benchmarks_named_in_the_readme_run(session, cifar100_dir, script):
     )
     assert done.returncode == 0, done.stderr
     assert "Python" in done.stdout.splitlines()[-1]
+
+
+def test_a_built_folder_becomes_arrays_as_shown(session, monkeypatch):
+    (code,) = re.findall(r"^```py\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(session[0])
+    names = {"Path": Path, "reader": reader}
+    exec(code, names)  # noqa: S102 - the README's own lines
+    assert (names["pixels"].shape, names["labels"].shape) == ((10_847, 32, 32, 3), (10_847,))
 
 
 def test_make_demo_goes_from_images_to_a_table_of_results(tmp_path):
