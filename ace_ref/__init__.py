@@ -10,8 +10,8 @@ import os
 import sys
 
 # torch's threads (libgomp's) spin for long while they wait, and where others use the processor too they take its time
-# from each other: two trainings at once on 2 cores got 103 images/s each (ResNet-8, batch 64), with a short spin 360; alone
-# 1,040 against 920. Sleeping at once (OMP_WAIT_POLICY=PASSIVE) gave 450 and 715. It must be set before torch is imported.
+# from each other. Two trainings at once on 2 cores (ResNet-8, batch 64): 103 images/s each, with a short spin 360; one
+# alone: 1,040 and 920. Sleeping at once (OMP_WAIT_POLICY=PASSIVE): 450 and 715. To be set before torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 # While `python -m ace_ref.train` imports this package, argv[0] is "-m": a person is at the other end, not a program.
