@@ -158,7 +158,7 @@ def test_pip_install_gives_the_ltdata_command_without_torch(tmp_path):
     python = tmp_path / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "-c", REPO / "constraints.txt", REPO]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
-    if "No matching distribution" in done.stderr or "Failed to establish" in done.stderr:
+    if "Failed to establish" in done.stderr or "name resolution" in done.stderr:
         pytest.skip("pip reaches no package index here")
     assert done.returncode == 0, done.stderr
     check = "import importlib.util as u; assert u.find_spec('torch') is None; import ltdata; print(ltdata.__file__)"
