@@ -7,12 +7,13 @@ with three experts, head classes z_1, TC_2 alone (z_1 + s_2 z_2) / 2, TC_3 (z_1 
 import torch
 from torch import Tensor
 
-SCALES = ("mean-row-norm", "squared-norm")
+SCALES = ("none", "mean-row-norm", "squared-norm")
 
 
 def expert_scales(weights: Tensor, targets: Tensor, *, kind: str) -> Tensor:
     """Compute s_1 .. s_K from the linear weights of the classifiers.
 
+    * ``none``: 1
     * ``mean-row-norm`` (published code): mean_c ||w_1,c|| / mean_{c in TC_k} ||w_k,c||
     * ``squared-norm`` (paper): ||W_1||^2 / ||W_k||^2, over all rows. The complementary loss pushes the interfering
       rows down, so this scale grows far too large. Kept for comparison.
@@ -25,6 +26,8 @@ def expert_scales(weights: Tensor, targets: Tensor, *, kind: str) -> Tensor:
     Returns:
         (expert,); the first is 1.
     """
+    if kind == "none":
+        return torch.ones(len(targets), device=targets.device)
     if kind == "squared-norm":
         squared = weights.square().sum(dim=(1, 2))
         return squared[0] / squared

@@ -1,8 +1,14 @@
-"""Checkpoints: the weights as safetensors (no pickle), and in their header all that evaluating them needs."""
+"""Checkpoints: tensors as safetensors (no pickle), and in the header all that evaluating or going on needs.
+
+One format for both. The network's own tensor names hold the weights to evaluate; a checkpoint to go on from has
+more: `momentum:NAME` of the optimizer and, where an average is evaluated, the weights in training as `trained:NAME`.
+"""
 
 import dataclasses
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +18,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ace_ref import recipe as recipes
+from ace_ref.network import AceNetwork
 from ace_ref.recipe import Recipe
-from ace_ref.resnet import AceResNet
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.files import write_atomic
 from ltdata.manifest import Manifest
 
-FORMAT = "ace_ref-1"
+FORMAT = "ace_ref-2"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Hold how far a training is.
+
+    Attributes:
+        epoch: epochs that are over.
+        step: steps of the next one that are over.
+        seconds: of training so far.
+        loss_sum: over those steps, per expert.
+        history: a record per epoch.
+        tensors: of the training, see above.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    loss_sum: tuple[float, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,7 +61,7 @@ class Checkpoint:
         seed: of its training.
     """
 
-    model: AceResNet
+    model: AceNetwork
     recipe: Recipe
     targets: NDArray[np.bool_]
     split: dict[str, Any]
@@ -47,15 +75,28 @@ def describe_split(manifest: Manifest) -> dict[str, Any]:
         "content_sha256": manifest.content_sha256,
         "samples_sha256": manifest.splits["train"].samples_sha256,
         "verified_source": manifest.verified,
+        "source": manifest.source["id"],
+        "imbalance_factor": manifest.protocol.get("params", {}).get("imbalance_factor"),
         "group_rule": manifest.group_rule["name"],
     }
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def make_network(recipe: Recipe, *, experts: int, num_classes: int, seed: int = 0) -> AceNetwork:
+    """Make the network of a recipe."""
+    return AceNetwork(
+        recipe.backbone,
+        experts=experts,
+        num_classes=num_classes,
+        head=recipe.head,
+        head_scale=recipe.head_scale,
+        routing=recipe.routing,
+        seed=seed,
+    )
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
     """Write a checkpoint, atomically; the same weights give the same bytes."""
-    weights: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()
-    }
+    tensors = dict(checkpoint.model.state_dict())
     header = {
         "format": FORMAT,
         "recipe": dataclasses.asdict(checkpoint.recipe),
@@ -63,7 +104,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "split": checkpoint.split,
         "seed": checkpoint.seed,
     }
-    write_atomic(path, save(weights, metadata={"ace_ref": json.dumps(header, sort_keys=True)}))
+    if progress is not None:
+        tensors |= progress.tensors
+        named = {entry.name: getattr(progress, entry.name) for entry in dataclasses.fields(progress)}
+        header["progress"] = {name: value for name, value in named.items() if name != "tensors"}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header, sort_keys=True)
+    write_atomic(path, save(tensors, metadata={"ace_ref": text, "sha256": _digest(text, tensors)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -71,22 +118,43 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         SourceMissingError: there is no such file.
-        MismatchError: it is not a whole checkpoint of this format.
+        MismatchError: it is not a whole checkpoint of this format, bit for bit.
     """
+    return load_progress(path)[0]
+
+
+def load_progress(path: Path) -> tuple[Checkpoint, Progress | None]:
+    """Read a checkpoint, and how far its training was if it is one to go on from; errors as `load_checkpoint`."""
     if not path.is_file():
         raise SourceMissingError(f"{path}: no such checkpoint; python -m ace_ref.train writes model.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["ace_ref"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        header: dict[str, Any] = json.loads(metadata["ace_ref"])
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}, this ace_ref reads {FORMAT!r}")
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["recipe"].items()}
-        recipe = Recipe(**fields)
+        if metadata["sha256"] != _digest(metadata["ace_ref"], tensors):
+            raise ValueError("its digest does not match")
+        recipe = recipes.from_json(header["recipe"])
         targets = np.array(header["targets"], dtype=bool)
-        model = AceResNet(recipe.backbone, experts=targets.shape[0], num_classes=targets.shape[1])
-        model.load_state_dict(weights)
-        return Checkpoint(model, recipe, targets, dict(header["split"]), int(header["seed"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, LtdataError) as error:
+        model = make_network(recipe, experts=targets.shape[0], num_classes=targets.shape[1])
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
+        checkpoint = Checkpoint(model, recipe, targets, dict(header["split"]), int(header["seed"]))
+        if "progress" not in header:
+            return checkpoint, None
+        kept: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header["progress"].items()}
+        return checkpoint, Progress(**kept, tensors={name: t for name, t in tensors.items() if ":" in name})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError, LtdataError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MismatchError(f"{path}: not a whole ace_ref checkpoint ({reason}); train again") from error
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 over the header and every tensor's name, type, shape and bytes: safetensors has none."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -8,8 +8,12 @@ import torch
 from ltdata.errors import LtdataError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local: int = 0) -> torch.device:
     """Return the device called `name`; ``auto`` is CUDA where there is one, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu`` or ``cuda``.
+        local: which of this machine's CUDA devices.
 
     Raises:
         LtdataError: the device is not there.
@@ -17,7 +21,12 @@ def choose_device(name: str) -> torch.device:
     cuda = torch.cuda.is_available()
     if name == "cuda" and not cuda:
         raise LtdataError("--device cuda: this torch sees no CUDA device; leave --device out to train on the CPU")
-    return torch.device("cuda" if cuda and name != "cpu" else "cpu")
+    if not cuda or name == "cpu":
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise LtdataError(f"process {local} of this machine has no CUDA device of its own; start fewer processes")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
 
 
 def make_deterministic() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ace_ref import aggregation, dataset, devices, results
 from ace_ref.checkpoint import Checkpoint, describe_split, load_checkpoint
 from ace_ref.dataset import ResidentSplit
+from ace_ref.ranks import Ranks, add
 from ltdata import console, reader
 from ltdata.errors import MismatchError
 from ltdata.groups import RULES
@@ -24,12 +25,23 @@ from ltdata.manifest import Manifest
 _BATCH_SIZE = 500
 
 
-def evaluate(checkpoint: Checkpoint, test: ResidentSplit, manifest: Manifest) -> dict[str, Any]:
+def evaluate(
+    checkpoint: Checkpoint,
+    test: ResidentSplit,
+    manifest: Manifest,
+    *,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
     """Compute the accuracies of a trained network; see `ace_ref.results.accuracies`.
 
-    The network must be on the device of `test`. It is left in evaluation mode.
+    The network must be on the device of `test`. It is left in evaluation mode. Every rank computes its part of the
+    images, and gets the accuracies of all.
     """
-    correct, total = count_correct(checkpoint, test)
+    part = ResidentSplit(test.pixels[ranks.own], test.labels[ranks.own])
+    correct, total = (
+        add(torch.from_numpy(counts).to(test.labels.device), ranks).cpu().numpy()
+        for counts in count_correct(checkpoint, part)
+    )
     return results.accuracies(correct, total, manifest.groups, checkpoint.targets)
 
 
@@ -45,7 +57,8 @@ def count_correct(checkpoint: Checkpoint, test: ResidentSplit) -> tuple[NDArray[
     correct = torch.zeros((1 + experts, classes), dtype=torch.int64, device=device)
     for start in range(0, len(test), _BATCH_SIZE):
         labels = test.labels[start : start + _BATCH_SIZE]
-        logits = model(dataset.normalise(test.pixels[start : start + _BATCH_SIZE], mean, std))
+        pixels = dataset.central_crop(test.pixels[start : start + _BATCH_SIZE], recipe)
+        logits = model(dataset.normalise(pixels, mean, std))
         together = aggregation.aggregate(logits, targets, scales)
         answers = torch.cat([together[:, None], logits], dim=1).argmax(dim=2)  # (batch, 1 + expert)
         for row in range(1 + experts):
@@ -93,7 +106,7 @@ def command(path: Path, shards: Path, groups: str | None, device: str, as_json: 
         recipe = dataclasses.asdict(checkpoint.recipe)
         click.echo(json.dumps({"split": split, "seed": checkpoint.seed, "recipe": recipe, "accuracy": accuracy}))
     else:
-        click.echo(results.table(split, accuracy, title="ace"))
+        click.echo(results.table(split, accuracy, title=checkpoint.recipe.method))
 
 
 if __name__ == "__main__":

@@ -1,46 +1,165 @@
-"""The loss of every expert (ACE, section 3.2): cross-entropy on its own samples, plus the complementary loss.
+"""The loss of every expert: one formula, whose terms are switched by the method.
 
-L_k = CE(z_k, y) over the samples with y in TC_k, softmax over all C logits, + L_com. Paper and published code
-differ in L_com, with S_k the samples with y in TC_k and IC_k the interfering categories:
+L_k = mean over the samples with y in TC_k of w_y CE(z_k + a_k log p - s m, y) + L_com + g KL, with p_c = n_c / sum n:
 
-* ``paper``: mean over S_k of sum_{c in IC_k} z_k,c ** 2
-* ``code``: Frobenius norm (not squared) of the block S_k x IC_k of the logits, divided by |IC_k|
+* ``adjustment`` a_k: logit adjustment (Menon et al., ICLR 2021); 1 is balanced softmax (Ren et al., NeurIPS 2020).
+* ``loss = "ldam"``: the label's logit is lowered by s m_y, m_c = 0.5 (n_min / n_c) ** (1/4), on a cosine head of
+  scale s (Cao et al., NeurIPS 2019).
+* ``drw``: once the epoch has come, w_c is the inverse effective number (1 - b) / (1 - b ** n_c), b = 0.9999, mean 1,
+  and the mean is weighted (deferred re-weighting, same paper).
+* ``complementary`` (ACE, section 3.2), with S_k the samples with y in TC_k and IC_k the interfering categories:
+  ``paper``, mean over S_k of sum_{c in IC_k} z_k,c ** 2; ``code``, the Frobenius norm (not squared) of the block
+  S_k x IC_k of the logits, divided by |IC_k|. L_1 has none, since IC_1 is empty.
+* ``agreement`` g: KL(mean of the experts || expert k), the mean detached. Negative, it is the distribution-aware
+  diversity of RIDE (Wang et al., ICLR 2021), with its class temperatures once ``drw`` has come; positive, it is
+  mutual distillation.
 
-An expert with no sample in the batch contributes exactly 0; L_1 has no L_com, since IC_1 is empty.
+An expert with no sample in the batch contributes exactly 0.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 COMPLEMENTARY_FORMS = ("code", "paper", "none")
+LOSSES = ("cross-entropy", "ldam")
+
+_LDAM_LARGEST_MARGIN = 0.5
+_DRW_BETA = 0.9999
+_RIDE_REWEIGHT = 0.05  # how far RIDE's class temperatures follow the class counts
 
 
-def expert_losses(logits: Tensor, labels: Tensor, targets: Tensor, *, complementary: str) -> Tensor:
+@dataclass(frozen=True)
+class LossTerms:
+    """Hold the terms of the losses of K experts, on one device.
+
+    Attributes:
+        targets: whether class c is a target of expert k, bool (expert, class).
+        shift: added to the logits before the cross-entropy, float32 (expert, class).
+        margin: taken from the label's logit, float32 (class,); zeros without LDAM.
+        weights: of the samples of a class, float32 (class,); ones before re-weighting.
+        temperatures: of the agreement, float32 (class,); ones before re-weighting.
+        complementary: one of `COMPLEMENTARY_FORMS`.
+        complementary_weight: of L_com.
+        agreement: g.
+        label_smoothing: share of the target that is spread over all classes, 0 .. 1.
+    """
+
+    targets: Tensor
+    shift: Tensor
+    margin: Tensor
+    weights: Tensor
+    temperatures: Tensor
+    complementary: str = "none"
+    complementary_weight: float = 1.0
+    agreement: float = 0.0
+    label_smoothing: float = 0.0
+
+
+def make_terms(
+    targets: NDArray[np.bool_],
+    class_counts: NDArray[np.integer],
+    *,
+    device: torch.device,
+    adjustment: tuple[float, ...] = (),
+    loss: str = "cross-entropy",
+    head_scale: float = 30.0,
+    reweighted: bool = False,
+    complementary: str = "none",
+    complementary_weight: float = 1.0,
+    agreement: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> LossTerms:
+    """Compute the terms from the class counts, in float64; a class without an image counts as one with one.
+
+    Args:
+        targets: bool (expert, class).
+        class_counts: training images per class, (class,).
+        device: where the losses will be computed.
+        adjustment: a_k per expert; empty: none.
+        loss: one of `LOSSES`.
+        head_scale: s.
+        reweighted: whether the epoch of ``drw`` has come.
+        complementary: see `LossTerms`, as the rest.
+        complementary_weight: see there.
+        agreement: see there.
+        label_smoothing: see there.
+    """
+    counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 1)
+    prior = counts / counts.sum()
+    factors = np.array(adjustment or (0.0,) * len(targets))
+    margin = _LDAM_LARGEST_MARGIN * (counts.min() / counts) ** 0.25 if loss == "ldam" else np.zeros_like(counts)
+    weights = temperatures = np.ones_like(counts)
+    if reweighted:
+        weights = (1 - _DRW_BETA) / (1 - _DRW_BETA**counts)
+        weights = weights / weights.mean()
+        temperatures = len(counts) * prior * _RIDE_REWEIGHT + 1 - _RIDE_REWEIGHT
+        temperatures = temperatures / temperatures.max()
+
+    def place(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
+    return LossTerms(
+        targets=torch.from_numpy(targets).to(device),
+        shift=place(factors[:, None] * np.log(prior)),
+        margin=place(head_scale * margin),
+        weights=place(weights),
+        temperatures=place(temperatures),
+        complementary=complementary,
+        complementary_weight=complementary_weight,
+        agreement=agreement,
+        label_smoothing=label_smoothing,
+    )
+
+
+def expert_losses(logits: Tensor, labels: Tensor, terms: LossTerms) -> Tensor:
     """Compute L_1 .. L_K.
 
     Args:
         logits: (batch, expert, class).
         labels: int64 (batch,).
-        targets: whether class c is a target of expert k, bool (expert, class).
-        complementary: one of `COMPLEMENTARY_FORMS`.
+        terms: of the method.
 
     Returns:
         The losses, (expert,). Their sum is what to minimise: the routing is in the network.
     """
     batch, experts, classes = logits.shape
     logits = logits.float()
-    own = targets[:, labels].T.to(logits.dtype)  # (batch, expert): 1 where y is in TC_k
-    count = own.sum(dim=0)
+    own = terms.targets[:, labels].T  # (batch, expert): whether y is in TC_k
+    share = terms.weights[labels][:, None] * own
+    total = share.sum(dim=0)
+    shifted = logits + terms.shift - (F.one_hot(labels, classes) * terms.margin)[:, None]
     cross_entropy = F.cross_entropy(
-        logits.reshape(batch * experts, classes), labels.repeat_interleave(experts), reduction="none"
+        shifted.reshape(batch * experts, classes),
+        labels.repeat_interleave(experts),
+        reduction="none",
+        label_smoothing=terms.label_smoothing,
     ).reshape(batch, experts)
-    loss = torch.where(own > 0, cross_entropy, 0.0).sum(dim=0) / count.clamp(min=1)
-    if complementary == "none":
-        return loss
     # Chosen, not multiplied: infinity times zero would be NaN.
-    block = torch.where((own > 0)[:, :, None] & ~targets, logits, 0.0)
-    if complementary == "paper":
-        return loss + block.square().sum(dim=(0, 2)) / count.clamp(min=1)
-    norm: Tensor = torch.linalg.vector_norm(block.transpose(0, 1).reshape(experts, -1), dim=1)
-    return loss + norm / (~targets).sum(dim=1).clamp(min=1)
+    loss = torch.where(own, share * cross_entropy, 0.0).sum(dim=0) / torch.where(total > 0, total, 1.0)
+    if terms.complementary != "none":
+        loss = loss + terms.complementary_weight * _complementary(logits, own, terms)
+    if terms.agreement:
+        loss = loss + terms.agreement * _divergence(logits + terms.shift, terms.temperatures)
+    return loss
+
+
+def _complementary(logits: Tensor, own: Tensor, terms: LossTerms) -> Tensor:
+    """Compute L_com of every expert, (expert,)."""
+    block = torch.where(own[:, :, None] & ~terms.targets, logits, 0.0)
+    if terms.complementary == "paper":
+        return block.square().sum(dim=(0, 2)) / own.sum(dim=0).clamp(min=1)
+    norm: Tensor = torch.linalg.vector_norm(block.transpose(0, 1).reshape(len(terms.targets), -1), dim=1)
+    return norm / (~terms.targets).sum(dim=1).clamp(min=1)
+
+
+def _divergence(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """Compute T ** 2 KL(mean of the experts || expert k), T the mean temperature, mean over the batch, (expert,)."""
+    own = F.log_softmax(logits / temperatures, dim=2)
+    mean = F.log_softmax(logits.mean(dim=1, keepdim=True).detach() / temperatures, dim=2)
+    divergence = (mean.exp() * (mean - own)).sum(dim=2).mean(dim=0)
+    return temperatures.mean().square() * divergence

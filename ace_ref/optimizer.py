@@ -4,15 +4,16 @@ lr_k = lr_0 * sum_{c in TC_k} n_c / sum_c n_c (the linear scaling rule: expert k
 batch); the trunk and expert 1 use lr_0.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 
+from ace_ref.network import AceNetwork
 from ace_ref.recipe import Recipe
-from ace_ref.resnet import AceResNet
 
 
-def make_optimizer(model: AceResNet, recipe: Recipe, shares: Sequence[float]) -> torch.optim.SGD:
+def make_optimizer(model: AceNetwork, recipe: Recipe, shares: Sequence[float]) -> torch.optim.SGD:
     """Make SGD with one parameter group per expert, the trunk in the first; `share` is kept in each group.
 
     Args:
@@ -36,10 +37,13 @@ def make_optimizer(model: AceResNet, recipe: Recipe, shares: Sequence[float]) ->
 def schedule(recipe: Recipe, epoch: int) -> float:
     """Compute what the learning rates are multiplied by in an epoch, counted from 0.
 
-    Linear warm-up, (epoch + 1) / warmup_epochs, then `lr_decay` at every milestone passed.
+    Linear warm-up, (epoch + 1) / warmup_epochs; then ``multistep``: `lr_decay` at every milestone passed, or
+    ``cosine``: (1 + cos(pi t)) / 2, t the part of the epochs after the warm-up that is over.
     """
     if epoch < recipe.warmup_epochs:
         return (epoch + 1) / recipe.warmup_epochs
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs))) / 2
     passed = sum(epoch >= milestone for milestone in recipe.milestones)
     return float(recipe.lr_decay**passed)
 

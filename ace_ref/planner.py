@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from ltdata import groups
 from ltdata.errors import UsageError
 
-PLANNERS = ("mass", "groups", "cuts")
+PLANNERS = ("all", "mass", "groups", "cuts")
 
 
 def target_categories(
     class_counts: NDArray[np.integer],
     *,
     planner: str,
+    experts: int = 0,
     thresholds: Sequence[float] = (),
     cuts: Sequence[int] = (),
     group_rule: str = "strict",
@@ -32,13 +33,15 @@ def target_categories(
     Classes are sorted by falling count (ties by label), and expert k > 1 takes the sorted classes from a cut on:
 
     * ``mass``: with residual[j] = sum_{i>=j} n_i / sum_i n_i, the cut j with residual[j] > t >= residual[j + 1]
-    * ``groups``: expert 2 takes medium and few, expert 3 takes few (the paper's wording); experts without a
-      class of their own are left out
+    * ``groups``: expert 2 takes medium and few, expert 3 takes few (the paper's wording)
     * ``cuts``: the given positions
+    * ``all``: no cut, every expert takes every class
 
     Args:
         class_counts: training images per class, (C,).
         planner: one of `PLANNERS`.
+        experts: K; 0: as many as the other values give, for ``all`` one. With ``groups``, 0 leaves out experts without
+            a class of their own.
         thresholds: falling shares t of the images, one per further expert, for ``mass``.
         cuts: rising positions, one per further expert, for ``cuts``.
         group_rule: for ``groups``.
@@ -50,6 +53,8 @@ def target_categories(
         UsageError: a threshold or cut is out of range, or an expert would have nothing to learn.
     """
     counts = np.asarray(class_counts)
+    if planner == "all":
+        return np.ones((experts or 1, len(counts)), dtype=bool)
     order = np.lexsort((np.arange(len(counts)), -counts))
     if planner == "mass":
         residual = np.append(np.cumsum(counts[order][::-1])[::-1] / counts.sum(), 0.0)
@@ -62,16 +67,17 @@ def target_categories(
                 "classes; choose others, or fewer"
             )
     elif planner == "groups":
-        assigned = groups.assign(counts, rule=group_rule)
-        nested = [np.ones(len(counts), dtype=bool), assigned >= 1, assigned >= 2]
-        sizes = [int(targets.sum()) for targets in nested]
-        return np.stack([t for k, t in enumerate(nested) if k == 0 or 0 < sizes[k] < sizes[k - 1]])
+        return _by_group(counts, experts, group_rule)
     elif planner == "cuts":
         positions = list(cuts)
         if not all(0 < cut < len(counts) for cut in positions) or sorted(set(positions)) != positions:
             raise UsageError(f"cuts {positions}: rising positions in 1 .. {len(counts) - 1} are needed")
     else:
         raise UsageError(f"planner {planner!r}: choose one of {', '.join(PLANNERS)}")
+    if experts not in (0, 1 + len(positions)):
+        raise UsageError(
+            f"experts {experts}: planner {planner} has {len(positions)} cuts, for {len(positions) + 1} experts"
+        )
     targets = np.zeros((1 + len(positions), len(counts)), dtype=bool)
     for expert, position in enumerate([0, *positions]):
         targets[expert, order[position:]] = True
@@ -79,6 +85,22 @@ def target_categories(
     if np.any(images == 0):
         raise UsageError(f"expert {int(np.flatnonzero(images == 0)[0]) + 1} would have no image: use fewer experts")
     return targets
+
+
+def _by_group(counts: NDArray[np.integer], experts: int, group_rule: str) -> NDArray[np.bool_]:
+    assigned = groups.assign(counts, rule=group_rule)
+    nested = [assigned >= first for first in range(len(groups.GROUP_NAMES))]
+    if experts > len(nested):
+        raise UsageError(f"experts {experts}: planner groups has {len(nested)} groups, for that many experts at most")
+    sizes = [len(counts), *(int(targets.sum()) for targets in nested[1:])]
+    own = [k == 0 or 0 < sizes[k] < sizes[k - 1] for k in range(len(nested))]
+    if experts and not all(own[:experts]):
+        raise UsageError(
+            f"experts {experts}: under rule {group_rule} this split leaves expert {own.index(False) + 1} no classes of "
+            "its own; use fewer experts, or another planner"
+        )
+    nested[0] = np.ones(len(counts), dtype=bool)
+    return np.stack([targets for targets, kept in zip(nested[: experts or None], own, strict=False) if kept])
 
 
 def expert_shares(class_counts: NDArray[np.integer], targets: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,9 +1,10 @@
-"""Recipes: every value of a training, in one small file each.
+"""Recipes: every value of a training, from two small files.
 
-`recipes/NAME.toml` holds the values; a `[[variant]]` table changes some of them for one source, or for one source
-at one imbalance factor, as the published settings do. Any value can be overridden.
+`recipes/NAME.toml` holds what belongs to a data set and its size, `methods/NAME.toml` what belongs to a method, so that
+two methods under one recipe differ in what their files say and in nothing else. A `[[variant]]` table of a recipe
+changes values for one source, one imbalance factor, one method, or a combination. Any value can be overridden.
 
->>> load_recipe("tiny", source="cifar100", imbalance_factor=100).backbone
+>>> load_recipe("tiny", "ace", source="cifar100", imbalance_factor=100).backbone
 'resnet8'
 """
 
@@ -16,81 +17,134 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from ace_ref import aggregation, loss, planner, resnet
+from ace_ref import aggregation, augment, backbone, head, loss, network, planner
 from ltdata.errors import UsageError
+
+SCHEDULES = ("multistep", "cosine")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hold every value of a training.
+    """Hold every value of a training. The defaults are plain cross-entropy: one expert, no term switched on.
 
     Attributes:
-        backbone: one of `ace_ref.resnet.BACKBONES`.
+        method: one of `methods()`; a name only, the values below are what counts.
+        backbone: one of `ace_ref.backbone.BACKBONES`.
+        epochs: passes over the training set.
+        batch_size: images per step, over all devices; a last partial batch is dropped.
+        lr: lr_0, of the trunk and the first expert.
+        weight_decay: L2 penalty on every parameter.
+        momentum: of SGD.
+        warmup_epochs: epochs of linear warm-up.
+        schedule: ``multistep``, or ``cosine`` from lr_0 to 0 after the warm-up.
+        milestones: epochs at which the learning rates are multiplied by `lr_decay`, for ``multistep``.
+        lr_decay: see there.
+        ema_decay: of an exponential moving average of the weights, which is then what is evaluated; 0: none.
+        sync_batchnorm: batch norm over the batches of all devices.
+        precision: ``float32``, or ``bfloat16`` by autocast.
+        compile: let torch compile the network.
         planner: one of `ace_ref.planner.PLANNERS`.
+        experts: K; 0: as many as the planner gives.
         thresholds: shares of the images, one per expert after the first, for planner ``mass``.
         cuts: positions among the sorted classes, for planner ``cuts``.
+        routing: which losses reach the trunk, one of `ace_ref.network.ROUTINGS`.
+        head: classifier, one of `ace_ref.head.HEADS`.
+        head_scale: of the cosine head.
+        loss: one of `ace_ref.loss.LOSSES`.
+        adjustment: times log prior, per expert, added to its logits in the loss; empty: none.
+        drw: re-weight the classes from the first milestone on.
+        label_smoothing: share of the target that is spread over all classes.
         complementary: form of the complementary loss, one of `ace_ref.loss.COMPLEMENTARY_FORMS`.
+        complementary_weight: of it.
+        agreement: weight of the divergence between the experts' mean and each expert.
         scale: of the aggregation, one of `ace_ref.aggregation.SCALES`.
-        epochs: passes over the training set.
-        batch_size: images per step; a last partial batch is dropped.
-        lr: lr_0, of the trunk and the first expert.
-        momentum: of SGD.
-        weight_decay: L2 penalty on every parameter.
-        warmup_epochs: epochs of linear warm-up.
-        milestones: epochs at which the learning rates are multiplied by `lr_decay`.
-        lr_decay: see there.
         mixup_alpha: of Beta(alpha, alpha); 0 for no mixup.
         plain_epochs: last epochs without mixup.
-        crop_padding_px: zero padding of the random crop, in pixels.
+        crop: one of `ace_ref.augment.CROPS`.
+        crop_padding_px: zero padding of crop ``pad``.
+        crop_px: side of the crop ``resized``, and of the central crop in evaluation.
         flip: flip half of the images horizontally.
+        jitter: largest change of brightness, contrast and saturation; 0 for none.
+        autoaugment: the AutoAugment policy for CIFAR-10.
+        cutout_px: side of a square that is blackened; 0 for none.
         mean: per channel, of pixels scaled to 0 .. 1; empty: that of the training images.
         std: as `mean`.
+        val_per_class: training images of every class held out, the last ones in the protocol's order.
     """
 
+    method: str
     backbone: str
-    planner: str
-    thresholds: tuple[float, ...]
-    cuts: tuple[int, ...]
-    complementary: str
-    scale: str
     epochs: int
     batch_size: int
     lr: float
-    momentum: float
     weight_decay: float
-    warmup_epochs: int
-    milestones: tuple[int, ...]
-    lr_decay: float
-    mixup_alpha: float
-    plain_epochs: int
-    crop_padding_px: int
-    flip: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    momentum: float = 0.9
+    warmup_epochs: int = 0
+    schedule: str = "multistep"
+    milestones: tuple[int, ...] = ()
+    lr_decay: float = 0.1
+    ema_decay: float = 0.0
+    sync_batchnorm: bool = False
+    precision: str = "float32"
+    compile: bool = False
+    planner: str = "all"
+    experts: int = 0
+    thresholds: tuple[float, ...] = ()
+    cuts: tuple[int, ...] = ()
+    routing: str = "first"
+    head: str = "lws"
+    head_scale: float = 30.0
+    loss: str = "cross-entropy"
+    adjustment: tuple[float, ...] = ()
+    drw: bool = False
+    label_smoothing: float = 0.0
+    complementary: str = "none"
+    complementary_weight: float = 1.0
+    agreement: float = 0.0
+    scale: str = "none"
+    mixup_alpha: float = 0.0
+    plain_epochs: int = 0
+    crop: str = "pad"
+    crop_padding_px: int = 4
+    crop_px: int = 224
+    flip: bool = True
+    jitter: float = 0.0
+    autoaugment: bool = False
+    cutout_px: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    val_per_class: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("backbone", resnet.BACKBONES),
+            ("backbone", backbone.BACKBONES),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
             ("planner", planner.PLANNERS),
+            ("routing", network.ROUTINGS),
+            ("head", head.HEADS),
+            ("loss", loss.LOSSES),
             ("complementary", loss.COMPLEMENTARY_FORMS),
             ("scale", aggregation.SCALES),
+            ("crop", augment.CROPS),
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"recipe: {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        at_least = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "plain_epochs": 0, "crop_padding_px": 0}
-        for name, low in at_least.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"recipe: {name} {getattr(self, name)}: at least {low} is needed")
-        if self.lr <= 0:
-            raise UsageError(f"recipe: lr {self.lr}: a number above 0 is needed")
-        if list(self.milestones) != sorted(self.milestones) or not all(0 <= m <= self.epochs for m in self.milestones):
-            raise UsageError(
-                f"recipe: milestones {list(self.milestones)}: rising epochs in 0 .. {self.epochs} are needed; --epochs "
-                "moves them along, --set epochs does not"
-            )
-        for name in ("lr", "momentum", "weight_decay", "lr_decay", "mixup_alpha"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise UsageError(f"recipe: {name} {getattr(self, name)}: a finite number of at least 0 is needed")
+        for name, value in dataclasses.asdict(self).items():
+            low = {"epochs": 1, "batch_size": 2, "crop_px": 1}.get(name, 0)
+            if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:
+                raise UsageError(f"recipe: {name} {value}: a finite number of at least {low} is needed")
+        for name in ("lr", "head_scale"):
+            if getattr(self, name) == 0:
+                raise UsageError(f"recipe: {name} 0.0: a number above 0 is needed")
+        for name in ("ema_decay", "label_smoothing", "jitter"):
+            if getattr(self, name) >= 1:
+                raise UsageError(f"recipe: {name} {getattr(self, name)}: a number below 1 is needed")
+        if not (math.isfinite(self.agreement) and all(map(math.isfinite, self.adjustment))):
+            raise UsageError("recipe: agreement and adjustment are finite numbers")
+        self._check_milestones()
+        self._check_together()
         if (
             len(self.mean) != len(self.std)
             or len(self.mean) not in (0, 3)
@@ -98,6 +152,24 @@ class Recipe:
             or not all(s > 0 for s in self.std)
         ):
             raise UsageError("recipe: mean and std are three numbers each, std above 0, or both empty")
+
+    def _check_milestones(self) -> None:
+        if list(self.milestones) != sorted(self.milestones) or not all(0 <= m <= self.epochs for m in self.milestones):
+            raise UsageError(
+                f"recipe: milestones {list(self.milestones)}: rising epochs in 0 .. {self.epochs} are needed; --epochs "
+                "moves them along, --set epochs does not"
+            )
+        if self.drw and not self.milestones:
+            raise UsageError("recipe: drw true: it begins at the first of the milestones, and there are none")
+
+    def _check_together(self) -> None:
+        """Refuse values that have no meaning beside each other."""
+        if (self.loss == "ldam" or self.scale != "none") and (self.loss == "ldam") != (self.head == "cosine"):
+            raise UsageError(
+                f"recipe: head {self.head!r}: loss ldam needs the cosine head; scale {self.scale} needs the lws head"
+            )
+        if self.agreement and self.planner != "all":
+            raise UsageError(f"recipe: agreement {self.agreement}: needs planner all, experts that know every class")
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """Return the recipe for another length: milestones, warm-up and plain epochs keep their proportion."""
@@ -118,39 +190,65 @@ class Recipe:
         Raises:
             UsageError: there is no such value, or it has another type.
         """
-        fields = typing.get_type_hints(type(self))
-        changed: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in fields:
-                raise UsageError(f"recipe: no value is called {name!r}; there are {', '.join(fields)}")
-            changed[name] = _typed(name, value, fields[name])
-        return dataclasses.replace(self, **changed)
+        return dataclasses.replace(self, **_typed_values(values))
+
+    def reweighted(self, epoch: int) -> bool:
+        """Say whether deferred re-weighting has come in an epoch, counted from 0."""
+        return self.drw and epoch >= self.milestones[0]
 
 
 def names() -> list[str]:
     """List the recipes."""
-    return sorted(entry.name.removesuffix(".toml") for entry in (files("ace_ref") / "recipes").iterdir())
+    return _names("recipes")
 
 
-def load_recipe(name: str, *, source: str, imbalance_factor: float) -> Recipe:
-    """Load a recipe for a split.
+def methods() -> list[str]:
+    """List the methods."""
+    return _names("methods")
+
+
+def default_name(source: str) -> str:
+    """Choose the recipe for a source, such as ``cifar100``.
+
+    Raises:
+        UsageError: no recipe is made for it.
+    """
+    for name in names():
+        if source in _read("recipes", name)["default_for"]:
+            return name
+    raise UsageError(f"source {source}: no recipe is made for it; choose one with --recipe: {', '.join(names())}")
+
+
+def load_recipe(name: str, method: str, *, source: str, imbalance_factor: float) -> Recipe:
+    """Load a recipe for a method and a split.
 
     Args:
         name: one of `names()`.
+        method: one of `methods()`.
         source: id of the split's source, such as ``cifar100``.
         imbalance_factor: of the split.
 
     Raises:
-        UsageError: there is no such recipe.
+        UsageError: there is no such recipe or method.
     """
     if name not in names():
         raise UsageError(f"recipe {name!r}: choose one of {', '.join(names())}")
-    values = tomllib.loads((files("ace_ref") / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
-    for variant in values.pop("variant", []):
-        if variant.pop("source") == source and variant.pop("imbalance_factor", imbalance_factor) == imbalance_factor:
+    if method not in methods():
+        raise UsageError(f"method {method!r}: choose one of {', '.join(methods())}")
+    values = _read("recipes", name)
+    variants = values.pop("variant", [])
+    del values["default_for"]
+    values |= _read("methods", method) | {"method": method}
+    here = {"source": source, "imbalance_factor": imbalance_factor, "method": method}
+    for variant in variants:
+        if all(variant.pop(key, value) == value for key, value in here.items()):
             values |= variant
-    types = typing.get_type_hints(Recipe)
-    return Recipe(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+    return Recipe(**_typed_values(values))
+
+
+def from_json(values: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of what `dataclasses.asdict` gave, after a way through JSON."""
+    return Recipe(**_typed_values(values))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -166,6 +264,22 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return name.strip(), value.strip()
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in (files("ace_ref") / folder).iterdir())
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    return tomllib.loads((files("ace_ref") / folder / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    types = typing.get_type_hints(Recipe)
+    for name in values:
+        if name not in types:
+            raise UsageError(f"recipe: no value is called {name!r}; there are {', '.join(types)}")
+    return {name: _typed(name, value, types[name]) for name, value in values.items()}
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from ace_ref.resnet import AceResNet
+from ace_ref.network import AceNetwork
 from ltdata import __version__
 from ltdata.groups import GROUP_NAMES
 from ltdata.metrics import group_accuracy
@@ -40,12 +40,12 @@ def accuracies(
     return {**together, "experts": experts}
 
 
-def parameters(model: AceResNet) -> int:
+def parameters(model: AceNetwork) -> int:
     """Count the learnable numbers."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def flops_per_image(model: AceResNet, side_px: int = 32) -> int:
+def flops_per_image(model: AceNetwork, side_px: int = 32) -> int:
     """Count the operations of one image's forward pass: convolutions and matrix products, 2 per multiply-accumulate."""
     device = next(model.parameters()).device
     training = model.training

@@ -1,33 +1,33 @@
-"""Train ACE on the shards of a long-tailed split.
+"""Train a method on the shards of a long-tailed split.
 
-    python -m ace_ref.train --shards cifar100-lt-exp-if100
+    python -m ace_ref.train --shards cifar100-lt-exp-if100 --method ace
 
-Reads the frequencies from the manifest and the images from the shards, every digest checked. The same command
-gives the same numbers on the same machine. `--out` gets `result.json` and `model.safetensors`.
+Reads the frequencies from the manifest and the images from the shards, every digest checked. The same command gives
+the same numbers on the same machine, stopped and resumed or not. The output folder gets `result.json`,
+`model.safetensors`, `log.jsonl`, TensorBoard events, and the last two checkpoints.
 """
 
 import dataclasses
 import json
-import time
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from ace_ref import dataset, devices, optimizer, planner, results
+from ace_ref import dataset, devices, ranks, results, summary, trainer
 from ace_ref import recipe as recipes
-from ace_ref.checkpoint import Checkpoint, describe_split, save_checkpoint
-from ace_ref.dataset import Draws, ResidentSplit
+from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
+from ace_ref.dataset import ResidentSplit
 from ace_ref.evaluate import evaluate
-from ace_ref.loss import expert_losses
+from ace_ref.logs import Log
+from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
-from ace_ref.resnet import AceResNet
+from ace_ref.trainer import Training
 from ltdata import console, reader
 from ltdata.errors import LtdataError, MismatchError, UsageError
 from ltdata.files import exclusive, output_errors, sha256_file, write_atomic
@@ -35,217 +35,293 @@ from ltdata.manifest import Manifest
 
 RESULT_NAME = "result.json"
 MODEL_NAME = "model.safetensors"
+CHECKPOINTS_NAME = "checkpoints"
+_KEPT_CHECKPOINTS = 2
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Hold a trained network, the mean loss of its last epoch, (expert,), and how long training took."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Hold what all seeds of a command share."""
 
-    checkpoint: Checkpoint
-    losses: list[float]
-    seconds: float
+    recipe_name: str
+    recipe: Recipe
+    manifest: Manifest
+    images: dict[str, ResidentSplit]
+    eval_every: int
+    ranks: Ranks
+    resume: bool
+    force: bool
+    progress: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that the images are on."""
+        return self.images["train"].labels.device
 
 
-def train(
-    recipe: Recipe, manifest: Manifest, training: ResidentSplit, *, seed: int = 0, progress: bool = False
-) -> Trained:
-    """Train a network.
+def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
+    """Train one seed, or go on with it; write its folder, and return its result."""
+    first = job.ranks.rank == 0
+    with ExitStack() as stack:
+        if first:
+            stack.enter_context(exclusive(folder))
+            stack.enter_context(_no_empty_folder(folder))
+            before = _check_output(folder, job, seed)
+            if before is not None:
+                return before
+        training = trainer.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
+        if job.resume:
+            _go_on(training, folder / CHECKPOINTS_NAME)
+        elif first:
+            _remove(folder)
+        log = Log(folder, training.history) if first else None
 
-    Args:
-        recipe: every value; empty mean and std are filled in from `training`.
-        manifest: of the split; its frequencies plan the experts and their learning rates.
-        training: the training images, on the device to train on.
-        seed: of the initial weights and of every draw.
-        progress: show a bar per epoch on a terminal.
+        def after(training: Training) -> None:
+            if log is not None:
+                _keep(folder / CHECKPOINTS_NAME, training)
+                log.write(training.history)
 
-    Raises:
-        UsageError: the recipe does not fit the split.
-        LtdataError: a loss is not finite.
-    """
-    if len(training) < recipe.batch_size:
-        raise UsageError(
-            f"batch_size {recipe.batch_size}: {manifest.name} has {len(training)} training images; set a smaller one"
+        stopping = stack.enter_context(_stop_signals()) if job.ranks.world == 1 else lambda: 0
+        trainer.run(
+            training,
+            job.images["train"],
+            ranks_=job.ranks,
+            measure=lambda training: _measure(training, job),
+            after_epoch=after,
+            stopping=stopping,
+            progress=job.progress and first,
         )
-    if not recipe.mean:
-        mean, std = dataset.channel_statistics(training)
-        recipe = dataclasses.replace(recipe, mean=mean, std=std)
-    device = training.labels.device
-    chosen = planner.target_categories(
-        manifest.class_counts,
-        planner=recipe.planner,
-        thresholds=recipe.thresholds,
-        cuts=recipe.cuts,
-        group_rule=manifest.group_rule["name"],
-    )
-    shares = planner.expert_shares(manifest.class_counts, chosen)
-    model = AceResNet(recipe.backbone, experts=len(chosen), num_classes=manifest.num_classes, seed=seed)
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sgd = optimizer.make_optimizer(model, recipe, shares.tolist())
-    step = make_step(model, sgd, recipe, training, torch.from_numpy(chosen).to(device))
-    started = time.perf_counter()
-    losses: list[float] = []
-    for epoch in range(recipe.epochs):
-        rates = optimizer.set_learning_rates(sgd, recipe, epoch)
-        draws = dataset.draw_epoch(len(training), recipe, seed=seed, epoch=epoch, device=device)
-        losses = _train_epoch(step, draws, model, recipe, epoch, rates, progress=progress)
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):  # waits for the device, too
-        raise LtdataError("the last step left weights that are not finite: try a lower lr")
-    seconds = time.perf_counter() - started
-    return Trained(Checkpoint(model, recipe, chosen, describe_split(manifest), seed), losses, seconds)
+        result = make_result(training, job)
+        if first:
+            # The result is removed first and written last: where it stands, the model beside it is its own.
+            (folder / RESULT_NAME).unlink(missing_ok=True)
+            save_checkpoint(folder / MODEL_NAME, training.evaluated())
+            result["model_sha256"] = sha256_file(folder / MODEL_NAME)
+            write_atomic(folder / RESULT_NAME, results.to_json(result).encode())
+        return result
 
 
-def make_step(
-    model: AceResNet, sgd: torch.optim.SGD, recipe: Recipe, training: ResidentSplit, targets: Tensor
-) -> Callable[[Draws, int], Tensor]:
-    """Make the training step: (draws of the epoch, number of the step) to the experts' losses, (expert,)."""
-    device = training.labels.device
-    padded = dataset.pad(training.pixels, recipe.crop_padding_px)
-    side_px = training.pixels.shape[1]
-    mean, std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
-
-    def step(draws: Draws, number: int) -> Tensor:
-        index = draws.index[number]
-        crops = dataset.gather(
-            padded, index, draws.top[number], draws.left[number], draws.flip[number], side_px=side_px
-        )
-        images, labels = dataset.normalise(crops, mean, std), training.labels[index]
-        mix = float(draws.mix[number])
-        if mix == 1.0:
-            losses = expert_losses(model(images), labels, targets, complementary=recipe.complementary)
-        else:
-            partner = draws.partner[number]
-            logits = model(mix * images + (1 - mix) * images[partner])
-            first, second = (
-                expert_losses(logits, own, targets, complementary=recipe.complementary)
-                for own in (labels, labels[partner])
-            )
-            losses = mix * first + (1 - mix) * second
-        sgd.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        sgd.step()
-        return losses.detach()
-
-    return step
-
-
-def _train_epoch(
-    step: Callable[[Draws, int], Tensor],
-    draws: Draws,
-    model: AceResNet,
-    recipe: Recipe,
-    epoch: int,
-    rates: list[float],
-    *,
-    progress: bool,
-) -> list[float]:
-    """Run the steps of an epoch; return the mean loss of every expert."""
-    model.train()
-    steps = len(draws.index)
-    total = torch.zeros(len(rates), device=draws.index.device)
-    shown = "/".join(f"{rate:.3g}" for rate in rates)
-    description = f"epoch {epoch + 1}/{recipe.epochs}"
-    with tqdm(
-        total=steps * recipe.batch_size,
-        unit=" images",
-        desc=description,
-        leave=False,
-        disable=None if progress else True,
-    ) as bar:
-        for number in range(steps):
-            losses = step(draws, number)
-            if not bool(losses.isfinite().all()):
-                expert = int((~losses.isfinite()).nonzero()[0]) + 1
-                raise LtdataError(
-                    f"the loss of expert {expert} is {losses[expert - 1].item()} at epoch {epoch + 1}, "
-                    f"step {number + 1}, learning rate {rates[expert - 1]:.3g}: try a lower lr"
-                )
-            total += losses
-            if not bar.disable:
-                mean = "/".join(f"{value:.3f}" for value in (total / (number + 1)).tolist())
-                bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
-                bar.update(recipe.batch_size)
-    return [float(value) for value in (total / steps).tolist()]
-
-
-def make_result(trained: Trained, accuracy: dict[str, Any], images: int, device: torch.device) -> dict[str, Any]:
-    """Make the record that goes into `result.json`."""
-    checkpoint = trained.checkpoint
-    recipe = checkpoint.recipe
-    seen = recipe.epochs * (images // recipe.batch_size) * recipe.batch_size
+def make_result(training: Training, job: Job) -> dict[str, Any]:
+    """Make the record that goes into `result.json`: the LAST epoch; the best on the test set only beside it."""
+    recipe, checkpoint = training.recipe, training.evaluated()
+    accuracy = {"last": evaluate(checkpoint, job.images["test"], job.manifest, ranks=job.ranks)}
+    if "val" in job.images:
+        accuracy["val"] = evaluate(checkpoint, job.images["val"], job.manifest, ranks=job.ranks)
+    tested = [{"epoch": record["epoch"], **record["test"]} for record in training.history if "test" in record]
+    best = max(tested, key=lambda record: float(record["overall"]), default=None)
+    seen = recipe.epochs * (len(job.images["train"]) // recipe.batch_size) * recipe.batch_size
     return {
         "schema_version": results.SCHEMA_VERSION,
-        "method": "ace",
+        "method": recipe.method,
+        "recipe_name": job.recipe_name,
         "recipe": dataclasses.asdict(recipe),
-        "seed": checkpoint.seed,
-        "split": checkpoint.split,
-        "experts": [int(own.sum()) for own in checkpoint.targets],
-        "accuracy": {"last": accuracy, "best_on_test": None},
-        "train_loss": {"last": trained.losses},
-        "parameters": results.parameters(checkpoint.model),
-        "flops_per_image": results.flops_per_image(checkpoint.model),
-        "seconds": round(trained.seconds, 2),
-        "images_per_second": round(seen / trained.seconds, 1),
-        "device": devices.device_name(device),
+        "seed": training.seed,
+        "split": training.split,
+        "experts": [int(own.sum()) for own in training.targets],
+        "accuracy": accuracy | {"best_on_test": best},
+        "train_loss": {"last": training.history[-1]["loss"]},
+        "history": [{k: v for k, v in record.items() if k != "seconds"} for record in training.history],
+        "parameters": results.parameters(training.model),
+        "flops_per_image": results.flops_per_image(training.model, side_px=job.images["train"].pixels.shape[1]),
+        "seconds": round(training.seconds, 2),
+        "images_per_second": round(seen / training.seconds, 1),
+        "device": devices.device_name(job.device),
+        "processes": job.ranks.world,
         "versions": results.versions(),
     }
+
+
+def _measure(training: Training, job: Job) -> dict[str, Any]:
+    """Evaluate every so many epochs, and after the last."""
+    if training.epoch % job.eval_every and training.epoch != training.recipe.epochs:
+        return {}
+    measured: dict[str, Any] = {}
+    for name in ("test", "val"):
+        if name in job.images:
+            found = evaluate(training.evaluated(), job.images[name], job.manifest, ranks=job.ranks)
+            measured[name] = {key: value for key, value in found.items() if key != "experts"}
+    return measured
+
+
+def _keep(folder: Path, training: Training) -> None:
+    """Write a checkpoint, and keep the last two."""
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+    save_checkpoint(
+        folder / f"{training.epoch:05}-{training.step:06}.safetensors", training.evaluated(), training.progress()
+    )
+    for old in _checkpoints(folder)[_KEPT_CHECKPOINTS:]:
+        old.unlink()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """List checkpoints, the newest first."""
+    return sorted(folder.glob("*.safetensors"), reverse=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what an earlier training of this folder left."""
+    for path in (folder / RESULT_NAME, folder / MODEL_NAME, *_checkpoints(folder / CHECKPOINTS_NAME)):
+        path.unlink(missing_ok=True)
+
+
+def _go_on(training: Training, folder: Path) -> None:
+    """Put a training where its newest whole checkpoint is, if there is one."""
+    paths = _checkpoints(folder)
+    for path in paths:
+        try:
+            checkpoint, progress = load_progress(path)
+        except MismatchError as error:
+            click.echo(f"ace_ref.train: {error}; going on from the one before", err=True)
+            continue
+        if progress is None:
+            raise MismatchError(f"{path}: holds weights only, nothing to go on from")
+        _refuse_another(path, checkpoint, training)
+        trainer.resume(training, checkpoint, progress)
+        return
+    if paths:
+        raise MismatchError(f"{folder}: no whole checkpoint to go on from; --force trains anew")
+
+
+def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
+    """Refuse to go on with another training than the one asked for, and say what differs."""
+    there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
+    differing = [f"{name} {there[name]!r}, not {here[name]!r}" for name in here if there[name] != here[name]]
+    if differing:
+        raise MismatchError(
+            f"{path}: is of another training ({'; '.join(differing)}); choose another --out, or --force trains anew"
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], int]]:
+    """Catch Ctrl-C and SIGTERM while the block runs; give what says the exit code once one has come, before that 0.
+
+    The second one ends the process as usual.
+    """
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
+    come: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if come:
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+        come.append(codes[signal.Signals(number)])
+
+    before = {number: signal.signal(number, note) for number in codes}
+    try:
+        yield lambda: come[0] if come else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """Parse `0,1,2`."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) < 2**32 for part in parts) or len(set(parts)) < len(parts):
+        raise click.BadParameter(f"{text!r}: different whole numbers of at least 0 are needed, such as 0,1,2")
+    return [int(part) for part in parts]
 
 
 @click.command()
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder that ltdata build wrote.")
 @click.option(
-    "--recipe", "recipe_name", type=click.Choice(recipes.names()), default="cifar", show_default=True, help="Settings."
+    "--method", type=click.Choice(recipes.methods()), default="ace", show_default=True, help="Loss and planner."
+)
+@click.option(
+    "--recipe", "recipe_name", type=click.Choice(recipes.names()), help="Settings  [default: those of the data set]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="Another length; milestones keep their proportion.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any value of the recipe.")
+@click.option("--val-per-class", type=click.IntRange(0), help="Training images of every class to hold out.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seeds", callback=_seeds, metavar="A,B,C", help="Several seeds, one after the other; --out/seedA ...")
+@click.option("--eval-every", type=click.IntRange(1), default=10, show_default=True, help="Epochs between evaluations.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the result  [default: runs/SPLIT-RECIPE-seedN]"
+    "--out", type=click.Path(path_type=Path), help="Folder for the result  [default: runs/SPLIT-RECIPE-METHOD-seedN]"
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--force", is_flag=True, help="Write over the result of another training.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint; begin if there is none.")
+@click.option("--force", is_flag=True, help="Write over another training, or over an unfinished one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress, no messages; errors and data only.")
 def command(
     shards: Path,
-    recipe_name: str,
+    method: str,
+    recipe_name: str | None,
     epochs: int | None,
     overrides: tuple[str, ...],
+    val_per_class: int | None,
     seed: int,
+    seeds: list[int] | None,
+    eval_every: int,
     out: Path | None,
     device: str,
+    resume: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train ACE on the shards of a long-tailed split, and print the accuracies of the LAST epoch."""
-    chosen = devices.choose_device(device)
+    """Train a method on the shards of a long-tailed split, and print the accuracies of the LAST epoch.
+
+    Several devices: torchrun --nproc-per-node N -m ace_ref.train ...
+    """
+    here = ranks.from_environment()
+    chosen = devices.choose_device(device, here.local)
     devices.make_deterministic()
     manifest = reader.read_manifest(shards)
     if "test" not in manifest.splits:
         raise MismatchError(f"{shards}: has no test split to evaluate on; build one that has")
+    source = str(manifest.source["id"])
+    name = recipe_name or recipes.default_name(source)
     params = manifest.protocol.get("params", {})
-    recipe = recipes.load_recipe(
-        recipe_name, source=str(manifest.source["id"]), imbalance_factor=float(params.get("imbalance_factor", 0))
-    )
+    recipe = recipes.load_recipe(name, method, source=source, imbalance_factor=float(params.get("imbalance_factor", 0)))
     recipe = recipe.with_epochs(epochs) if epochs is not None else recipe
+    recipe = recipe.with_values({} if val_per_class is None else {"val_per_class": val_per_class})
     recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
-    folder = out if out is not None else Path("runs") / f"{manifest.name}-{recipe_name}-seed{seed}"
-    with exclusive(folder), _no_empty_folder(folder), _enough_memory():
-        _check_output(folder, recipe, manifest, seed, force=force)
-        training, test = (dataset.load_split(shards, manifest, split, chosen) for split in ("train", "test"))
-        trained = train(recipe, manifest, training, seed=seed, progress=not quiet)
-        accuracy = evaluate(trained.checkpoint, test, manifest)
-        result = make_result(trained, accuracy, len(training), chosen)
-        # The result is removed first and written last: where it stands, the model beside it is its own.
-        (folder / RESULT_NAME).unlink(missing_ok=True)
-        save_checkpoint(folder / MODEL_NAME, trained.checkpoint)
-        result["model_sha256"] = sha256_file(folder / MODEL_NAME)
-        write_atomic(folder / RESULT_NAME, results.to_json(result).encode())
-    if as_json:
-        click.echo(json.dumps(result))
+    folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
+    for folder in folders.values():
+        reader.refuse_inside_build(folder.resolve())
+    with _enough_memory(), ranks.joined(here, chosen):
+        images = {split: dataset.load_split(shards, manifest, split, chosen) for split in ("train", "test")}
+        if recipe.val_per_class:
+            images["train"], images["val"] = dataset.hold_out(images["train"], recipe.val_per_class)
+        job = Job(name, recipe, manifest, images, eval_every, here, resume, force, not quiet)
+        done = []
+        for number, folder in folders.items():
+            done.append(train(job, folder, number))
+            if here.rank == 0 and not as_json:
+                _print(done[-1], folder)
+    if here.rank:
         return
-    last = f"ace, recipe {recipe_name}, seed {seed}, last of {trained.checkpoint.recipe.epochs} epochs,"
-    click.echo(results.table(trained.checkpoint.split, accuracy, title=last))
+    if as_json:
+        click.echo(json.dumps(done if seeds is not None else done[0]))
+    elif len(done) > 1:
+        click.echo(summary.table(summary.summarise(done)))
+
+
+def _folders(out: Path | None, name: str, seed: int, seeds: list[int] | None) -> dict[int, Path]:
+    """Return the output folder of every seed."""
+    if out is not None and seeds is None:
+        return {seed: out}
+    return {n: out / f"seed{n}" if out is not None else Path("runs") / f"{name}-seed{n}" for n in seeds or [seed]}
+
+
+def _print(result: dict[str, Any], folder: Path) -> None:
+    recipe, accuracy = result["recipe"], result["accuracy"]
+    title = (
+        f"{result['method']}, recipe {result['recipe_name']}, seed {result['seed']}, last of {recipe['epochs']} epochs,"
+    )
+    click.echo(results.table(result["split"], accuracy["last"], title=title))
+    best = accuracy["best_on_test"]
+    if best is not None and best["epoch"] != recipe["epochs"]:
+        click.echo(f"(best of the evaluated epochs ON THE TEST SET: {best['overall']:.1f}, epoch {best['epoch']})")
+    if "val" in accuracy:
+        click.echo(f"validation, {recipe['val_per_class']} images per class: {accuracy['val']['overall']:.1f}")
     click.echo(
         f"{result['parameters']:,} parameters, {result['flops_per_image'] / 1e6:.1f} MFLOP per image, "
         f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
@@ -266,7 +342,7 @@ def _enough_memory() -> Iterator[None]:
 
 @contextmanager
 def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove the output folder at the end if nothing was written into it."""
+    """Remove the output folder at the end if no epoch and no checkpoint was written into it."""
     try:
         yield
     finally:
@@ -274,27 +350,36 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _check_output(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, force: bool) -> None:
-    """Make the output folder before any work is done, unless it lies inside a build or holds another training."""
-    reader.refuse_inside_build(folder.resolve())
+def _check_output(folder: Path, job: Job, seed: int) -> dict[str, Any] | None:
+    """Make the output folder before any work is done; return the result that is there already, if it is to be kept.
+
+    Raises:
+        UsageError: the folder holds another training, or an unfinished one that is not to be resumed.
+    """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / ".probe", b"")
         (folder / ".probe").unlink()
     path = folder / RESULT_NAME
-    if force or not (path.exists() or (folder / MODEL_NAME).exists()):
-        return
+    unfinished = bool(_checkpoints(folder / CHECKPOINTS_NAME)) and not path.exists()
+    if job.force or not (path.exists() or (folder / MODEL_NAME).exists() or unfinished):
+        return None
+    if unfinished:
+        if job.resume:
+            return None
+        raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        asked = json.loads(json.dumps(dataclasses.asdict(recipe)))
-        if not recipe.mean:
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        asked = json.loads(json.dumps(dataclasses.asdict(job.recipe)))
+        if not job.recipe.mean:
             asked |= {name: before["recipe"][name] for name in ("mean", "std")}
         same = before["recipe"] == asked and before["seed"] == seed
-        same = same and before["split"] == describe_split(manifest)
+        same = same and before["split"] == describe_split(job.manifest)
     except (OSError, ValueError, KeyError, TypeError):
         same = False
     if not same:
         raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
+    return before if job.resume else None
 
 
 if __name__ == "__main__":

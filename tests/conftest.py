@@ -14,8 +14,6 @@ from ltdata.build import Built, Spec, build
 REPO = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("LTDATA_SHARED", REPO.parent / "shared"))
 
-KEPT: list[object] = []  # an operator library that is collected takes its operators with it
-
 
 def _unpack(out: Path, *options: str) -> Path:
     script = SHARED / "data" / "unpack_cifar.py"
@@ -64,25 +62,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def torchvision() -> ModuleType:
-    """Give the torchvision package, as an oracle.
+    """Give the torchvision package, as an oracle."""
+    from ace_ref.vision import load_torchvision
 
-    Beside the CPU build of torch its wheel fails on import with "operator torchvision::nms does not exist". With the
-    schemas of the missing operators registered, data sets, transforms and models work; nms and io.decode_* do not.
-    """
-    import torch
-
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        operators = torch.library.Library("torchvision", "DEF")
-        KEPT.append(operators)
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
-    import torchvision.transforms
-
-    return torchvision
+    return load_torchvision()

@@ -60,6 +60,28 @@ def test_target_categories_are_nested_and_hold_more_than_their_share(counts, thr
     assert np.all(expert_shares(counts, targets)[1:] > np.array(thresholds))
 
 
+def test_the_number_of_experts_can_be_asked_for():
+    counts = ltdata.load("cifar100-lt", imbalance_factor=100).class_counts
+    assert target_categories(counts, planner="all", experts=4).sum(axis=1).tolist() == [100] * 4
+    assert target_categories(counts, planner="groups", experts=2).sum(axis=1).tolist() == [100, 65]
+    five = target_categories(counts, planner="mass", thresholds=(0.6, 0.4, 0.2, 0.1, 0.03), experts=6)
+    assert five.shape == (6, 100)
+
+
+@pytest.mark.parametrize(
+    ("counts", "values", "words"),
+    [
+        ([500, 50, 5], {"planner": "groups", "experts": 4}, "experts 4: planner groups has 3 groups"),
+        ([500, 400, 300], {"planner": "groups", "experts": 2}, "expert 2 no classes of its own"),
+        ([50, 40, 3], {"planner": "groups", "experts": 3}, "expert 2 no classes of its own"),
+        ([5, 3, 1], {"planner": "cuts", "cuts": (1,), "experts": 3}, "for 2 experts"),
+    ],
+)
+def test_more_experts_than_the_planner_has_are_refused(counts, values, words):
+    with pytest.raises(UsageError, match=words):
+        target_categories(np.array(counts), **values)
+
+
 @pytest.mark.parametrize(
     "values",
     [

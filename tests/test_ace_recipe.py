@@ -1,13 +1,16 @@
 """Recipes hold the published settings, and take any override that makes sense."""
 
+import dataclasses
+import json
+
 import pytest
 
-from ace_ref.recipe import load_recipe, names, parse_override
+from ace_ref.recipe import default_name, from_json, load_recipe, methods, names, parse_override
 from ltdata.errors import UsageError
 
 
 def cifar(source: str, factor: float):
-    return load_recipe("cifar", source=source, imbalance_factor=factor)
+    return load_recipe("cifar", "ace", source=source, imbalance_factor=factor)
 
 
 def test_the_published_settings():
@@ -28,10 +31,43 @@ def test_the_published_settings():
         assert (recipe.momentum, recipe.weight_decay, recipe.lr_decay) == (0.9, 5e-4, 0.1)
 
 
+def test_the_published_settings_of_the_larger_data_sets():
+    for name, source, epochs, batch, lr, milestones in (
+        ("imagenet-lt-resnet10", "imagenet-lt", 200, 256, 0.08, (120, 160)),
+        ("imagenet-lt-resnet50", "imagenet-lt", 220, 256, 0.1, (140, 180)),
+        ("inat18-resnet50", "inat18", 220, 512, 0.1, (140, 180)),
+    ):
+        recipe = load_recipe(name, "ace", source=source, imbalance_factor=256)
+        assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.milestones) == (epochs, batch, lr, milestones)
+        assert (recipe.weight_decay, recipe.warmup_epochs, recipe.mixup_alpha) == (1e-4, 5, 0.3)
+        assert (recipe.thresholds, recipe.plain_epochs) == ((0.4, 0.1), 20)
+
+
+def test_methods_differ_in_loss_head_and_planner_only():
+    """What a comparison changes is what the method's file says; ace-plus goes past it in the recipe cifar."""
+    same = {"backbone", "epochs", "batch_size", "lr", "weight_decay", "milestones", "mixup_alpha", "flip", "thresholds"}
+    recipes = [load_recipe("cifar", method, source="cifar100", imbalance_factor=100) for method in methods()]
+    assert all(len({getattr(recipe, name) for recipe in recipes}) == 1 for name in same)
+
+
+def test_the_data_set_chooses_its_recipe():
+    assert [default_name(source) for source in ("cifar10", "cifar100", "digits", "imagenet-lt", "inat18")] == [
+        "cifar", "cifar", "tiny", "imagenet-lt-resnet50", "inat18-resnet50",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="--recipe"):
+        default_name("elsewhere")
+
+
+def test_a_recipe_survives_json():
+    recipe = cifar("cifar10", 100)
+    assert from_json(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
 def test_every_recipe_loads_for_every_source():
     for name in names():
         for source in ("cifar10", "cifar100", "digits", "elsewhere"):
-            load_recipe(name, source=source, imbalance_factor=3.5)
+            for method in methods():
+                assert load_recipe(name, method, source=source, imbalance_factor=3.5).method == method
 
 
 @pytest.mark.parametrize(
@@ -65,7 +101,11 @@ def test_any_value_can_be_overridden(text, name, value):
         "mean=[1.0]",
         "std=[0.0, 1.0, 1.0]",
         "speed=9",
-        "scale=none",
+        "scale=mean",
+        "head=cosine",
+        "agreement=0.5",
+        "agreement=nan",
+        "ema_decay=1.0",
     ],
 )
 def test_what_cannot_be_meant_is_refused(text):
@@ -74,5 +114,7 @@ def test_what_cannot_be_meant_is_refused(text):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match="cifar, tiny"):
-        load_recipe("large", source="cifar10", imbalance_factor=10)
+    with pytest.raises(UsageError, match=r"cifar, .*tiny"):
+        load_recipe("large", "ace", source="cifar10", imbalance_factor=10)
+    with pytest.raises(UsageError, match="ace-plus, balanced-softmax, ce, ldam-drw, ride"):
+        load_recipe("tiny", "paco", source="cifar10", imbalance_factor=10)

@@ -14,16 +14,15 @@ from torch.nn import functional as F
 
 from ace_ref import dataset
 from ace_ref.evaluate import count_correct
+from ace_ref.network import AceNetwork
 from ace_ref.planner import target_categories
 from ace_ref.recipe import load_recipe
-from ace_ref.resnet import AceResNet
-from ace_ref.train import train
+from ace_ref.trainer import begin, run
 from ltdata.manifest import Manifest, Split, describe_rule
 
 COUNTS = (30, 12, 6, 2)  # 50 images: three batches of 16, two images left over
-CPU = torch.device("cpu")
 RECIPE = dataclasses.replace(
-    load_recipe("tiny", source="elsewhere", imbalance_factor=15),
+    load_recipe("tiny", "ace", source="elsewhere", imbalance_factor=15),
     thresholds=(0.3, 0.05), epochs=3, batch_size=16, lr=0.05, warmup_epochs=2, milestones=(2,), mixup_alpha=0.5,
     plain_epochs=2, crop_padding_px=2,
 )  # fmt: skip
@@ -78,16 +77,18 @@ def loss_of(logits: torch.Tensor, labels: list[int], targets: np.ndarray, expert
 
 
 def test_training_equals_its_transcription_weight_for_weight(split, manifest):
-    trained = train(RECIPE, manifest, split, seed=3).checkpoint
+    training = begin(RECIPE, manifest, split, seed=3)
+    run(training, split)
+    trained = training.evaluated()
     targets = target_categories(np.array(COUNTS), planner="mass", thresholds=(0.3, 0.05))
     assert targets.sum(axis=1).tolist() == [4, 3, 2]
     shares = [50 / 50, 20 / 50, 8 / 50]
-    model = AceResNet("resnet8", experts=3, num_classes=4, seed=3).to(memory_format=torch.channels_last)
+    model = AceNetwork("resnet8", experts=3, num_classes=4, seed=3).to(memory_format=torch.channels_last)
     owner = {name: int(name.split(".")[1]) if name.startswith("experts") else 0 for name, _ in model.named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     mixed_steps = 0
     for epoch, (factor, mixing) in enumerate([(0.5, True), (1.0, False), (0.1, False)]):
-        draws = dataset.draw_epoch(50, RECIPE, seed=3, epoch=epoch, device=CPU)
+        draws = dataset.draw_epoch(split, RECIPE, seed=3, epoch=epoch)
         assert len(draws.index) == 3
         for step in range(3):
             images, labels = images_of(split, draws, step), split.labels[draws.index[step]].tolist()
@@ -110,7 +111,9 @@ def test_training_equals_its_transcription_weight_for_weight(split, manifest):
 
 
 def test_evaluation_equals_its_transcription_image_for_image(split, manifest):
-    trained = train(RECIPE, manifest, split, seed=3).checkpoint
+    training = begin(RECIPE, manifest, split, seed=3)
+    run(training, split)
+    trained = training.evaluated()
     with torch.no_grad():  # experts of very different size, so that the scales decide
         for size, expert in zip((1.0, 5.0, 0.2), trained.model.experts, strict=True):
             expert.classifier.linear.weight.mul_(size)

@@ -1,0 +1,124 @@
+"""Several processes that train one network, one device each, as torchrun starts them.
+
+Every rank holds the whole set and draws the same global plan; it computes the images `rank::world` of every batch.
+The loss sees the logits of the whole batch (`gather`), so an expert's mean is over all of its samples wherever they
+are, and N ranks compute what one does, up to the statistics of batch norm.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from ltdata.errors import UsageError
+
+_TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for the others ends with an error
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Hold which of how many processes this is, and which device of its machine it uses."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def own(self) -> slice:
+        """Return this rank's part of a batch or of a set."""
+        return slice(self.rank, None, self.world)
+
+
+def from_environment() -> Ranks:
+    """Read what torchrun says; without it, one process.
+
+    Raises:
+        UsageError: what it says makes no sense.
+    """
+    try:
+        rank, world, local = (
+            int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+        )
+    except ValueError as error:
+        raise UsageError(f"RANK, WORLD_SIZE, LOCAL_RANK: {error}; start several processes with torchrun") from None
+    if not 0 <= rank < world:
+        raise UsageError(f"RANK {rank}, WORLD_SIZE {world}: start several processes with torchrun")
+    return Ranks(rank, world, local)
+
+
+@contextmanager
+def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Connect the processes while the block runs: nccl between CUDA devices, else gloo."""
+    if ranks.world == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(values: Tensor, ranks: Ranks) -> Tensor:
+    """Put the ranks' parts together in the order of the batch; only the own part carries a gradient.
+
+    Args:
+        values: (batch / world, ...).
+        ranks: of this process.
+
+    Returns:
+        (batch, ...), the same numbers on every rank.
+    """
+    if ranks.world == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(ranks.world)]
+    dist.all_gather(parts, values.detach().contiguous())
+    parts[ranks.rank] = values
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def add(values: Tensor, ranks: Ranks) -> Tensor:
+    """Add up the ranks' values."""
+    if ranks.world > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """Let batch norm see the batches of all ranks."""
+    if device.type == "cuda":
+        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return synchronised
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = _CpuSyncBatchNorm
+    return network
+
+
+class _CpuSyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over all ranks on the CPU, which torch's own refuses; for gloo, and for tests."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        count = torch.tensor([x.numel() / x.shape[1]])
+        sums = all_reduce(torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count]))
+        n = sums[-1].detach()
+        mean, square = (sums[:-1] / n).chunk(2)
+        variance = square - mean.square()
+        assert self.running_mean is not None  # noqa: S101 - for the type checker: track_running_stats is on
+        assert self.running_var is not None  # noqa: S101
+        assert self.num_batches_tracked is not None  # noqa: S101
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * n / (n - 1), self.momentum or 0.0)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        y: Tensor = x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return y

@@ -1,0 +1,317 @@
+"""The training loop, one for every method: epochs of steps, checkpoints, stop and go on.
+
+Everything that changes is in a `Training`; it can be written at any step and read again, and goes on bit for bit on
+the CPU, since no draw depends on what was drawn before.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ace_ref import dataset, optimizer, planner, ranks
+from ace_ref.checkpoint import Checkpoint, Progress, describe_split, make_network
+from ace_ref.dataset import Batch, ResidentSplit
+from ace_ref.loss import LossTerms, expert_losses, make_terms
+from ace_ref.network import AceNetwork
+from ace_ref.ranks import Ranks
+from ace_ref.recipe import Recipe
+from ltdata.errors import LtdataError, UsageError
+from ltdata.manifest import Manifest
+
+_CUDA_CHECK_STEPS = 50  # a look at the losses makes the host wait for the device
+
+
+class StopError(LtdataError):
+    """Report a training that was asked to stop, and did, between two steps."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass
+class Training:
+    """Hold a training in progress.
+
+    Attributes:
+        recipe: mean and std are filled in.
+        targets: target categories, bool (expert, class).
+        class_counts: training images per class, without those held out, (class,).
+        split: `describe_split`.
+        seed: of the initial weights and of every draw.
+        model: in training.
+        average: moving average of its weights, or None.
+        sgd: its optimizer.
+        epoch: epochs that are over.
+        step: steps of the next one that are over.
+        seconds: of training so far, evaluation not counted.
+        loss_sum: over those steps, (expert,).
+        history: a record per epoch: epoch, lr, loss, seconds, and what was measured.
+    """
+
+    recipe: Recipe
+    targets: NDArray[np.bool_]
+    class_counts: NDArray[np.int64]
+    split: dict[str, Any]
+    seed: int
+    model: AceNetwork
+    average: AceNetwork | None
+    sgd: torch.optim.SGD
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(0))
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def evaluated(self) -> Checkpoint:
+        """Return the network to evaluate: the average where there is one."""
+        return Checkpoint(self.average or self.model, self.recipe, self.targets, self.split, self.seed)
+
+    def progress(self) -> Progress:
+        """Return all else that going on needs."""
+        tensors = {
+            f"momentum:{name}": self.sgd.state[parameter]["momentum_buffer"]
+            for name, parameter in self.model.named_parameters()
+            if parameter in self.sgd.state
+        }
+        if self.average is not None:
+            tensors |= {f"trained:{name}": tensor for name, tensor in self.model.state_dict().items()}
+        sums = tuple(self.loss_sum.tolist())
+        return Progress(self.epoch, self.step, self.seconds, sums, tuple(self.history), tensors)
+
+
+def begin(recipe: Recipe, manifest: Manifest, training: ResidentSplit, *, seed: int = 0) -> Training:
+    """Plan the experts and make the network.
+
+    Args:
+        recipe: every value; empty mean and std are filled in from `training`.
+        manifest: of the split; its frequencies, less what is held out, plan the experts and their learning rates.
+        training: the training images, on the device to train on.
+        seed: of the initial weights and of every draw.
+
+    Raises:
+        UsageError: the recipe does not fit the split.
+    """
+    if len(training) < recipe.batch_size:
+        raise UsageError(
+            f"batch_size {recipe.batch_size}: {manifest.name} has {len(training)} training images; set a smaller one"
+        )
+    counts = manifest.class_counts - recipe.val_per_class
+    if counts.min() < 1:
+        raise UsageError(
+            f"val_per_class {recipe.val_per_class}: class {int(counts.argmin())} of {manifest.name} has "
+            f"{int(manifest.class_counts.min())} images; at least one must stay for training"
+        )
+    if not recipe.mean:
+        recipe = recipe.with_values(dict(zip(("mean", "std"), dataset.channel_statistics(training), strict=True)))
+    targets = planner.target_categories(
+        counts,
+        planner=recipe.planner,
+        experts=recipe.experts,
+        thresholds=recipe.thresholds,
+        cuts=recipe.cuts,
+        group_rule=manifest.group_rule["name"],
+    )
+    if len(recipe.adjustment) not in (0, len(targets)):
+        raise UsageError(f"adjustment {list(recipe.adjustment)}: {len(targets)} numbers are needed, one per expert")
+    model = make_network(recipe, experts=len(targets), num_classes=manifest.num_classes, seed=seed)
+    model = model.to(training.labels.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sgd = optimizer.make_optimizer(model, recipe, planner.expert_shares(counts, targets).tolist())
+    average = copy.deepcopy(model).requires_grad_(requires_grad=False) if recipe.ema_decay else None
+    return Training(recipe, targets, counts, describe_split(manifest), seed, model, average, sgd)
+
+
+def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> None:
+    """Put a training where a checkpoint of it was; the caller has compared recipe, split and seed."""
+    weights = checkpoint.model.state_dict()
+    if training.average is not None:
+        training.average.load_state_dict(weights)
+        weights = {n.removeprefix("trained:"): t for n, t in progress.tensors.items() if n.startswith("trained:")}
+    training.model.load_state_dict(weights)
+    for name, parameter in training.model.named_parameters():
+        momentum = progress.tensors.get(f"momentum:{name}")
+        if momentum is not None:
+            training.sgd.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+    training.epoch, training.step, training.seconds = progress.epoch, progress.step, progress.seconds
+    training.loss_sum = torch.tensor(progress.loss_sum, device=next(training.model.parameters()).device)
+    training.history = list(progress.history)
+
+
+def run(
+    training: Training,
+    images: ResidentSplit,
+    *,
+    ranks_: Ranks = Ranks(),  # noqa: B008 - frozen
+    measure: Callable[[Training], dict[str, Any]] = lambda _: {},
+    after_epoch: Callable[[Training], None] = lambda _: None,
+    stopping: Callable[[], int] = lambda: 0,
+    progress: bool = False,
+) -> None:
+    """Train to the end of the recipe.
+
+    Args:
+        training: from its beginning or from a checkpoint on; changed in place.
+        images: the training set, on its device.
+        ranks_: this process among others.
+        measure: what to add to an epoch's record.
+        after_epoch: called after every epoch, and before `StopError` is raised.
+        stopping: asked after every step; an exit code other than 0 ends the run with `StopError`.
+        progress: show a bar on a terminal, over the whole run.
+
+    Raises:
+        LtdataError: a loss is not finite.
+        StopError: `stopping` said so.
+    """
+    recipe, device = training.recipe, images.labels.device
+    if recipe.batch_size % ranks_.world:
+        raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {ranks_.world} processes")
+    network = _wrapped(training, ranks_, device)
+    steps = len(images) // recipe.batch_size
+    done = training.epoch * steps + training.step
+    with tqdm(
+        total=recipe.epochs * steps * recipe.batch_size,
+        initial=done * recipe.batch_size,
+        unit=" images",
+        leave=False,
+        disable=None if progress else True,
+    ) as bar:
+        while training.epoch < recipe.epochs:
+            rates = _epoch(training, network, images, ranks_, stopping=stopping, after=after_epoch, bar=bar)
+            mean = [float(value) for value in (training.loss_sum / steps).tolist()]
+            training.epoch, training.step = training.epoch + 1, 0
+            record = {"epoch": training.epoch, "lr": rates, "loss": mean, "seconds": round(training.seconds, 2)}
+            training.history.append(record | measure(training))
+            after_epoch(training)
+    if not all(bool(parameter.isfinite().all()) for parameter in training.model.parameters()):
+        raise LtdataError("the last step left weights that are not finite: try a lower lr")
+
+
+def _wrapped(training: Training, ranks_: Ranks, device: torch.device) -> nn.Module:
+    """Return what the steps call: the model, synchronised over ranks and compiled if asked for."""
+    network: nn.Module = training.model
+    if ranks_.world > 1:
+        if training.recipe.sync_batchnorm:
+            network = training.model = ranks.synchronise_batch_norm(training.model, device)  # type: ignore[assignment]
+        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    return torch.compile(network) if training.recipe.compile else network  # type: ignore[return-value]
+
+
+def _epoch(
+    training: Training,
+    network: nn.Module,
+    images: ResidentSplit,
+    ranks_: Ranks,
+    *,
+    stopping: Callable[[], int],
+    after: Callable[[Training], None],
+    bar: "tqdm[Any]",
+) -> list[float]:
+    """Run the steps of an epoch that are left; return the learning rates, (expert,)."""
+    recipe, device, epoch = training.recipe, images.labels.device, training.epoch
+    rates = optimizer.set_learning_rates(training.sgd, recipe, epoch)
+    terms = terms_of(training, device)
+    draws = dataset.draw_epoch(images, recipe, seed=training.seed, epoch=epoch)
+    if training.step == 0:
+        training.loss_sum = torch.zeros(len(rates), device=device)
+    steps = len(draws.index)
+    interval = 1 if device.type == "cpu" else _CUDA_CHECK_STEPS
+    unseen: list[Tensor] = []
+    training.model.train()
+    bar.set_description_str(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
+    shown = "/".join(f"{rate:.3g}" for rate in rates)
+    started = time.perf_counter()
+    batches: Iterable[Batch] = dataset.batches(
+        images, draws, recipe, start=training.step, rank=ranks_.rank, world=ranks_.world
+    )
+    for batch in batches:
+        losses = take_step(training, network, batch, terms, ranks_)
+        unseen.append(losses)
+        training.loss_sum += losses
+        training.step += 1
+        if len(unseen) == interval or training.step == steps:
+            _check_finite(unseen, epoch, training.step, rates)
+            unseen = []
+        if not bar.disable:
+            mean = "/".join(f"{value:.3f}" for value in (training.loss_sum / training.step).tolist())
+            bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
+        bar.update(recipe.batch_size)
+        code = stopping()
+        if code and training.step < steps:
+            _check_finite(unseen, epoch, training.step, rates)
+            training.seconds += time.perf_counter() - started
+            after(training)
+            raise StopError(
+                f"stopped after step {training.step} of epoch {epoch + 1}; the same command with --resume goes on", code
+            )
+    training.seconds += time.perf_counter() - started
+    return rates
+
+
+def terms_of(training: Training, device: torch.device) -> LossTerms:
+    """Make the terms of the losses in the epoch that comes."""
+    recipe = training.recipe
+    return make_terms(
+        training.targets,
+        training.class_counts,
+        device=device,
+        adjustment=recipe.adjustment,
+        loss=recipe.loss,
+        head_scale=recipe.head_scale,
+        reweighted=recipe.reweighted(training.epoch),
+        complementary=recipe.complementary,
+        complementary_weight=recipe.complementary_weight,
+        agreement=recipe.agreement,
+        label_smoothing=recipe.label_smoothing,
+    )
+
+
+def take_step(training: Training, network: nn.Module, batch: Batch, terms: LossTerms, ranks_: Ranks) -> Tensor:
+    """Take one step on a batch; return the experts' losses, detached, (expert,)."""
+    half = training.recipe.precision == "bfloat16"
+    with torch.autocast(batch.images.device.type, torch.bfloat16) if half else nullcontext():
+        logits = network(batch.images)
+    logits = ranks.gather(logits, ranks_)
+    losses = expert_losses(logits, batch.labels, terms)
+    if batch.mix != 1:
+        losses = batch.mix * losses + (1 - batch.mix) * expert_losses(logits, batch.partners, terms)
+    training.sgd.zero_grad(set_to_none=True)
+    # DistributedDataParallel averages over ranks what is here a sum over them.
+    (losses.sum() * ranks_.world).backward()
+    training.sgd.step()
+    if training.average is not None:
+        _average(training.average, training.model, training.recipe.ema_decay)
+    return losses.detach()
+
+
+@torch.no_grad()
+def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the average towards the model; counters are copied."""
+    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _check_finite(losses: list[Tensor], epoch: int, step: int, rates: list[float]) -> None:
+    """Raise if one of the last steps' losses, of which the last one is number `step`, is not finite."""
+    if not losses:
+        return
+    table = torch.stack(losses).cpu()
+    wrong = (~table.isfinite()).nonzero()
+    if len(wrong):
+        row, expert = (int(value) for value in wrong[0])
+        raise LtdataError(
+            f"the loss of expert {expert + 1} is {float(table[row, expert])} at epoch {epoch + 1}, "
+            f"step {step - len(losses) + row + 1}, learning rate {rates[expert]:.3g}: try a lower lr"
+        )
