@@ -158,14 +158,16 @@ def _size(operator: str, magnitude: int | None, side_px: int) -> float:
     """Translate a magnitude, 0-9, into an operator's own unit."""
     if magnitude is None:
         return 0.0
-    part = magnitude / (_MAGNITUDES - 1)
-    if operator.startswith("Shear"):
-        return 0.3 * part
-    if operator.startswith("Translate"):
-        return float(int(150 / 331 * side_px * part))
-    return {"Rotate": 30 * part, "Posterize": 8 - round(4 * part), "Solarize": 255 * (1 - part)}.get(
-        operator, 0.9 * part
-    )
+    # torch's linspace, as torchvision has it: a size that differs in the last bit can round a pixel to the other side.
+    start, end = {
+        "Shear": (0, 0.3),
+        "Trans": (0, 150 / 331 * side_px),
+        "Rotat": (0, 30),
+        "Poste": (8, 4),
+        "Solar": (1, 0),
+    }.get(operator[:5], (0, 0.9))
+    size = float(torch.linspace(start, end, _MAGNITUDES)[magnitude])
+    return {"Posterize": round(size), "Solarize": 255 * size}.get(operator, size)
 
 
 def _operator(name: str, size: float) -> Callable[[Tensor], Tensor]:
