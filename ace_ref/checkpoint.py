@@ -97,7 +97,7 @@ def make_network(recipe: Recipe, *, experts: int, num_classes: int, seed: int = 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
     """Write a checkpoint, atomically; the same weights give the same bytes."""
     tensors = dict(checkpoint.model.state_dict())
-    header = {
+    header: dict[str, Any] = {
         "format": FORMAT,
         "recipe": dataclasses.asdict(checkpoint.recipe),
         "targets": checkpoint.targets.astype(int).tolist(),
@@ -109,8 +109,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | Non
         named = {entry.name: getattr(progress, entry.name) for entry in dataclasses.fields(progress)}
         header["progress"] = {name: value for name, value in named.items() if name != "tensors"}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header, sort_keys=True)
-    write_atomic(path, save(tensors, metadata={"ace_ref": text, "sha256": _digest(text, tensors)}))
+    header["sha256"] = _digest(header, tensors)
+    # One entry: safetensors writes several in an order that changes from run to run.
+    write_atomic(path, save(tensors, metadata={"ace_ref": json.dumps(header, sort_keys=True)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -129,12 +130,11 @@ def load_progress(path: Path) -> tuple[Checkpoint, Progress | None]:
         raise SourceMissingError(f"{path}: no such checkpoint; python -m ace_ref.train writes model.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header: dict[str, Any] = json.loads((file.metadata() or {})["ace_ref"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        header: dict[str, Any] = json.loads(metadata["ace_ref"])
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}, this ace_ref reads {FORMAT!r}")
-        if metadata["sha256"] != _digest(metadata["ace_ref"], tensors):
+        if header.pop("sha256") != _digest(header, tensors):
             raise ValueError("its digest does not match")
         recipe = recipes.from_json(header["recipe"])
         targets = np.array(header["targets"], dtype=bool)
@@ -150,9 +150,9 @@ def load_progress(path: Path) -> tuple[Checkpoint, Progress | None]:
         raise MismatchError(f"{path}: not a whole ace_ref checkpoint ({reason}); train again") from error
 
 
-def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over the header and every tensor's name, type, shape and bytes: safetensors has none."""
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#999999")  # Okabe and Ito
+_ROWS_WITH_LARGE_LABELS = 4
 
 
 def curves(result: Mapping[str, Any]) -> tuple[list[int], list[float], list[int], list[float]]:
@@ -47,7 +48,7 @@ def draw(rows: Sequence[Row]) -> dict[str, bytes]:
         together = list(some)
         stem = re.sub(r"[^a-z0-9]+", "-", f"{split} {setting}".lower())
         title = f"{split}  ({setting})"
-        width = 6 + 0.5 * len(together)
+        width = 7 + 0.9 * len(together)
         bars, lines = Figure((width, 4.5), layout="constrained"), Figure((10, 4.5), layout="constrained")
         _draw_bars(bars, together, title)
         _draw_curves(lines, together, title)
@@ -66,7 +67,8 @@ def _draw_bars(figure: "Figure", rows: Sequence[Row], title: str) -> None:
             color=_COLOURS[number % len(_COLOURS)], label=row.label, error_kw={"elinewidth": 0.8},
         )  # fmt: skip
         texts = [row.mean(column) for column in COLUMNS]
-        axes.bar_label(bars, ["n/a" if v is None else f"{v:.1f}" for v in texts], padding=2, fontsize=7)
+        size = 7 if len(rows) <= _ROWS_WITH_LARGE_LABELS else 5
+        axes.bar_label(bars, ["n/a" if v is None else f"{v:.1f}" for v in texts], padding=2, fontsize=size)
     axes.set_xticks(places, COLUMNS)
     axes.set_ylabel("top-1 accuracy, %")
     axes.set_title(f"{title}\nlast epoch, mean and standard deviation of {_seeds(rows)}", fontsize=10)
@@ -93,6 +95,8 @@ def _draw_curves(figure: "Figure", rows: Sequence[Row], title: str) -> None:
 
 def _seeds(rows: Sequence[Row]) -> str:
     counts = sorted({len(row.results) for row in rows})
+    if counts == [1]:
+        return "one seed"
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 

@@ -18,31 +18,30 @@ class _Writer(Protocol):
 
 
 class Log:
-    """Write the history of a training into its folder.
+    """Write the history of a training into its folder; nothing before the first epoch is over.
 
-    Args:
-        folder: of the training.
-        history: what is over; of a resumed training, so that the log never holds an epoch twice.
+    A resumed training writes its whole history again, so the log never holds an epoch twice. There are events where
+    tensorboardX is installed.
     """
 
-    def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-        self._path = folder / LOG_NAME
-        self._events = _make_writer(folder / EVENTS_NAME)
-        for record in history:
-            self._add(record)
-        self.write(history)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._events: _Writer | None = None
+        self._written = 0
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write the records, the last of which is new."""
-        write_atomic(self._path, "".join(json.dumps(record) + "\n" for record in history).encode())
-        if history:
-            self._add(history[-1])
-
-    def _add(self, record: Mapping[str, Any]) -> None:
+        """Write the records of all epochs so far."""
+        if not history:
+            return
+        write_atomic(self._folder / LOG_NAME, "".join(json.dumps(record) + "\n" for record in history).encode())
+        if self._written == 0:
+            self._events = _make_writer(self._folder / EVENTS_NAME)
         if self._events is not None:
-            for tag, value in scalars(record):
-                self._events.add_scalar(tag, value, record["epoch"])
+            for record in history[self._written :]:
+                for tag, value in scalars(record):
+                    self._events.add_scalar(tag, value, record["epoch"])
             self._events.flush()
+        self._written = len(history)
 
 
 def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

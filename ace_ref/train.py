@@ -11,7 +11,7 @@ import dataclasses
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,9 +19,8 @@ from typing import Any
 import click
 import torch
 
-from ace_ref import dataset, devices, ranks, results, summary, trainer
+from ace_ref import dataset, devices, ranks, results, run_folder, summary, trainer
 from ace_ref import recipe as recipes
-from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
 from ace_ref.dataset import ResidentSplit
 from ace_ref.evaluate import evaluate
 from ace_ref.logs import Log
@@ -30,13 +29,8 @@ from ace_ref.recipe import Recipe
 from ace_ref.trainer import Training
 from ltdata import console, reader
 from ltdata.errors import LtdataError, MismatchError, UsageError
-from ltdata.files import exclusive, output_errors, sha256_file, write_atomic
+from ltdata.files import exclusive
 from ltdata.manifest import Manifest
-
-RESULT_NAME = "result.json"
-MODEL_NAME = "model.safetensors"
-CHECKPOINTS_NAME = "checkpoints"
-_KEPT_CHECKPOINTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,20 +59,21 @@ def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
     with ExitStack() as stack:
         if first:
             stack.enter_context(exclusive(folder))
-            stack.enter_context(_no_empty_folder(folder))
-            before = _check_output(folder, job, seed)
-            if before is not None:
-                return before
+            stack.enter_context(run_folder.no_empty_folder(folder))
+            run_folder.claim(folder, job.recipe, job.manifest, seed, resume=job.resume, force=job.force)
+        before = run_folder.finished(folder, job.recipe, job.manifest, seed) if job.resume else None
+        if before is not None:
+            return before
         training = trainer.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
         if job.resume:
-            _go_on(training, folder / CHECKPOINTS_NAME)
+            run_folder.go_on(training, folder)
         elif first:
-            _remove(folder)
-        log = Log(folder, training.history) if first else None
+            run_folder.clear(folder)
+        log = Log(folder) if first else None
 
         def after(training: Training) -> None:
             if log is not None:
-                _keep(folder / CHECKPOINTS_NAME, training)
+                run_folder.keep_checkpoint(folder, training)
                 log.write(training.history)
 
         stopping = stack.enter_context(_stop_signals()) if job.ranks.world == 1 else lambda: 0
@@ -93,11 +88,7 @@ def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
         )
         result = make_result(training, job)
         if first:
-            # The result is removed first and written last: where it stands, the model beside it is its own.
-            (folder / RESULT_NAME).unlink(missing_ok=True)
-            save_checkpoint(folder / MODEL_NAME, training.evaluated())
-            result["model_sha256"] = sha256_file(folder / MODEL_NAME)
-            write_atomic(folder / RESULT_NAME, results.to_json(result).encode())
+            run_folder.write_result(folder, training, result)
         return result
 
 
@@ -141,56 +132,6 @@ def _measure(training: Training, job: Job) -> dict[str, Any]:
             found = evaluate(training.evaluated(), job.images[name], job.manifest, ranks=job.ranks)
             measured[name] = {key: value for key, value in found.items() if key != "experts"}
     return measured
-
-
-def _keep(folder: Path, training: Training) -> None:
-    """Write a checkpoint, and keep the last two."""
-    with output_errors(folder):
-        folder.mkdir(exist_ok=True)
-    save_checkpoint(
-        folder / f"{training.epoch:05}-{training.step:06}.safetensors", training.evaluated(), training.progress()
-    )
-    for old in _checkpoints(folder)[_KEPT_CHECKPOINTS:]:
-        old.unlink()
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """List checkpoints, the newest first."""
-    return sorted(folder.glob("*.safetensors"), reverse=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove what an earlier training of this folder left."""
-    for path in (folder / RESULT_NAME, folder / MODEL_NAME, *_checkpoints(folder / CHECKPOINTS_NAME)):
-        path.unlink(missing_ok=True)
-
-
-def _go_on(training: Training, folder: Path) -> None:
-    """Put a training where its newest whole checkpoint is, if there is one."""
-    paths = _checkpoints(folder)
-    for path in paths:
-        try:
-            checkpoint, progress = load_progress(path)
-        except MismatchError as error:
-            click.echo(f"ace_ref.train: {error}; going on from the one before", err=True)
-            continue
-        if progress is None:
-            raise MismatchError(f"{path}: holds weights only, nothing to go on from")
-        _refuse_another(path, checkpoint, training)
-        trainer.resume(training, checkpoint, progress)
-        return
-    if paths:
-        raise MismatchError(f"{folder}: no whole checkpoint to go on from; --force trains anew")
-
-
-def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
-    """Refuse to go on with another training than the one asked for, and say what differs."""
-    there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
-    differing = [f"{name} {there[name]!r}, not {here[name]!r}" for name in here if there[name] != here[name]]
-    if differing:
-        raise MismatchError(
-            f"{path}: is of another training ({'; '.join(differing)}); choose another --out, or --force trains anew"
-        )
 
 
 @contextmanager
@@ -270,6 +211,8 @@ def command(
 
     Several devices: torchrun --nproc-per-node N -m ace_ref.train ...
     """
+    if resume and force:
+        raise UsageError("--resume --force: one goes on with what is there, the other trains anew; give one of them")
     here = ranks.from_environment()
     chosen = devices.choose_device(device, here.local)
     devices.make_deterministic()
@@ -326,7 +269,7 @@ def _print(result: dict[str, Any], folder: Path) -> None:
         f"{result['parameters']:,} parameters, {result['flops_per_image'] / 1e6:.1f} MFLOP per image, "
         f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
     )
-    click.echo(f"result: {folder / RESULT_NAME}")
+    click.echo(f"result: {folder / run_folder.RESULT_NAME}")
 
 
 @contextmanager
@@ -338,48 +281,6 @@ def _enough_memory() -> Iterator[None]:
         if isinstance(error, LtdataError) or not ("memory" in str(error) or isinstance(error, MemoryError)):
             raise
         raise LtdataError("there is not enough memory; set a smaller batch_size, or use another device") from error
-
-
-@contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove the output folder at the end if no epoch and no checkpoint was written into it."""
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _check_output(folder: Path, job: Job, seed: int) -> dict[str, Any] | None:
-    """Make the output folder before any work is done; return the result that is there already, if it is to be kept.
-
-    Raises:
-        UsageError: the folder holds another training, or an unfinished one that is not to be resumed.
-    """
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / ".probe", b"")
-        (folder / ".probe").unlink()
-    path = folder / RESULT_NAME
-    unfinished = bool(_checkpoints(folder / CHECKPOINTS_NAME)) and not path.exists()
-    if job.force or not (path.exists() or (folder / MODEL_NAME).exists() or unfinished):
-        return None
-    if unfinished:
-        if job.resume:
-            return None
-        raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
-    try:
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        asked = json.loads(json.dumps(dataclasses.asdict(job.recipe)))
-        if not job.recipe.mean:
-            asked |= {name: before["recipe"][name] for name in ("mean", "std")}
-        same = before["recipe"] == asked and before["seed"] == seed
-        same = same and before["split"] == describe_split(job.manifest)
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
-    return before if job.resume else None
 
 
 if __name__ == "__main__":

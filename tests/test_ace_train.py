@@ -181,7 +181,7 @@ def test_the_other_readings_train_too(digits_lt, tmp_path):
         (["--seed", "-1"], ["seed"]),
         (["--seeds", "1,one"], ["1,one", "0,1,2"]),
         (["--method", "paco"], ["paco", "ace-plus"]),
-        (["--val-per-class", "4"], ["val_per_class 4", "class 9", "4 images"]),
+        (["--val-per-class", "7"], ["val_per_class 7", "class 9", "7 images"]),
         (["--set", "planner=groups", "--set", "experts=4"], ["experts 4", "3 groups"]),
         (["--method", "ride", "--set", "experts=7"], ["experts 7", "1 to 6"]),
         (["--method", "ace-plus", "--set", "experts=2"], ["adjustment", "2 numbers"]),

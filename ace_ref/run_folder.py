@@ -1,0 +1,127 @@
+"""The folder of a training: what is in it, who may write it, which checkpoints are kept.
+
+`result.json` is written last: where it stands, the model beside it is its own.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ace_ref import results, trainer
+from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
+from ace_ref.recipe import Recipe
+from ace_ref.trainer import Training
+from ltdata.errors import MismatchError, UsageError
+from ltdata.files import output_errors, sha256_file, write_atomic
+from ltdata.manifest import Manifest
+
+RESULT_NAME = "result.json"
+MODEL_NAME = "model.safetensors"
+CHECKPOINTS_NAME = "checkpoints"
+_KEPT_CHECKPOINTS = 2
+
+
+def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume: bool, force: bool) -> None:
+    """Make the output folder before any work is done.
+
+    Raises:
+        UsageError: the folder holds another training, or an unfinished one that is not to be resumed.
+    """
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / ".probe", b"")
+        (folder / ".probe").unlink()
+    if force:
+        return
+    found = [(folder / name).exists() for name in (RESULT_NAME, MODEL_NAME)]
+    if any(found) and finished(folder, recipe, manifest, seed) is None:
+        raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
+    if not any(found) and checkpoints(folder) and not resume:
+        raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
+
+
+def finished(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
+    """Return the result of this very training, if it lies in the folder."""
+    try:
+        before: dict[str, Any] = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
+        asked = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        if not recipe.mean:
+            asked |= {name: before["recipe"][name] for name in ("mean", "std")}
+        same = before["recipe"] == asked and before["seed"] == seed
+        return before if same and before["split"] == describe_split(manifest) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the output folder at the end if no epoch and no checkpoint was written into it."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier training of this folder left."""
+    for path in (folder / RESULT_NAME, folder / MODEL_NAME, *checkpoints(folder)):
+        path.unlink(missing_ok=True)
+
+
+def keep_checkpoint(folder: Path, training: Training) -> None:
+    """Write a checkpoint, and keep the last two."""
+    place = folder / CHECKPOINTS_NAME
+    with output_errors(place):
+        place.mkdir(exist_ok=True)
+    save_checkpoint(
+        place / f"{training.epoch:05}-{training.step:06}.safetensors", training.evaluated(), training.progress()
+    )
+    for old in checkpoints(folder)[_KEPT_CHECKPOINTS:]:
+        old.unlink()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of a training, the newest first."""
+    return sorted((folder / CHECKPOINTS_NAME).glob("*.safetensors"), reverse=True)
+
+
+def go_on(training: Training, folder: Path) -> None:
+    """Put a training where its newest whole checkpoint is, if there is one."""
+    paths = checkpoints(folder)
+    for path in paths:
+        try:
+            checkpoint, progress = load_progress(path)
+        except MismatchError as error:
+            click.echo(f"ace_ref.train: {error}; going on from the one before", err=True)
+            continue
+        if progress is None:
+            raise MismatchError(f"{path}: holds weights only, nothing to go on from")
+        _refuse_another(path, checkpoint, training)
+        trainer.resume(training, checkpoint, progress)
+        return
+    if paths:
+        raise MismatchError(f"{folder}: no whole checkpoint to go on from; --force trains anew")
+
+
+def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
+    """Refuse to go on with another training than the one asked for, and say what differs."""
+    there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
+    differing = [f"{name} {there[name]!r}, not {here[name]!r}" for name in here if there[name] != here[name]]
+    if differing:
+        raise MismatchError(
+            f"{path}: is of another training ({'; '.join(differing)}); choose another --out, or --force trains anew"
+        )
+
+
+def write_result(folder: Path, training: Training, result: dict[str, Any]) -> None:
+    """Write the trained network and the record; its `model_sha256` is added."""
+    (folder / RESULT_NAME).unlink(missing_ok=True)
+    save_checkpoint(folder / MODEL_NAME, training.evaluated())
+    result["model_sha256"] = sha256_file(folder / MODEL_NAME)
+    write_atomic(folder / RESULT_NAME, results.to_json(result).encode())
