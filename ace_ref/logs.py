@@ -16,6 +16,8 @@ class _Writer(Protocol):
 
     def flush(self) -> object: ...
 
+    def close(self) -> object: ...
+
 
 class Log:
     """Write the history of a training into its folder; nothing before the first epoch is over.
@@ -42,6 +44,11 @@ class Log:
                     self._events.add_scalar(tag, value, record["epoch"])
             self._events.flush()
         self._written = len(history)
+
+    def close(self) -> None:
+        """End the events."""
+        if self._events is not None:
+            self._events.close()
 
 
 def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -38,11 +38,14 @@ def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume
         (folder / ".probe").unlink()
     if force:
         return
-    found = [(folder / name).exists() for name in (RESULT_NAME, MODEL_NAME)]
-    if any(found) and finished(folder, recipe, manifest, seed) is None:
-        raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
-    if not any(found) and checkpoints(folder) and not resume:
+    unfinished = bool(checkpoints(folder))
+    if (folder / RESULT_NAME).exists():
+        if finished(folder, recipe, manifest, seed) is None:
+            raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
+    elif unfinished and not resume:
         raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
+    elif (folder / MODEL_NAME).exists() and not unfinished:
+        raise UsageError(f"{folder}: holds the model of another training; choose another --out, or --force")
 
 
 def finished(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:

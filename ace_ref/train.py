@@ -70,6 +70,8 @@ def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
         elif first:
             run_folder.clear(folder)
         log = Log(folder) if first else None
+        if log is not None:
+            stack.callback(log.close)
 
         def after(training: Training) -> None:
             if log is not None:
