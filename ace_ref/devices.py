@@ -2,6 +2,8 @@
 
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -42,4 +44,8 @@ def device_name(device: torch.device) -> str:
     """Name a device: the GPU's model, or the processor with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    model = ""
+    with suppress(OSError):  # only Linux has it
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.partition(":")[2].strip() + ", " for line in lines if line.startswith("model name")), "")
+    return f"cpu ({model}{platform.machine()}, {torch.get_num_threads()} threads)"

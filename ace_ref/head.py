@@ -35,7 +35,8 @@ class CosineLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, features) to logits in -scale .. scale, (batch, class)."""
-        return self.scale * F.linear(F.normalize(x.float()), F.normalize(self.linear.weight.float()))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would leave logits of 16 two decimals
+            return self.scale * F.linear(F.normalize(x.float()), F.normalize(self.linear.weight.float()))
 
 
 def make_head(kind: str, features: int, num_classes: int, *, scale: float) -> ScaledLinear | CosineLinear:

@@ -59,10 +59,9 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # Not after an error: with nccl it would wait for the other ranks, and torchrun for the end of this one.
+    dist.destroy_process_group()
 
 
 def gather(values: Tensor, ranks: Ranks) -> Tensor:
@@ -90,6 +89,14 @@ def add(values: Tensor, ranks: Ranks) -> Tensor:
     return values
 
 
+@torch.no_grad()
+def share_buffers(network: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the first one's buffers: batch norm has seen other images on each."""
+    if ranks.world > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
     """Let batch norm see the batches of all ranks."""
     if device.type == "cuda":
@@ -108,10 +115,11 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         count = torch.tensor([x.numel() / x.shape[1]])
+        x = x.float()
         sums = all_reduce(torch.cat([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3)), count]))
         n = sums[-1].detach()
         mean, square = (sums[:-1] / n).chunk(2)
-        variance = square - mean.square()
+        variance = (square - mean.square()).clamp(min=0)
         assert self.running_mean is not None  # noqa: S101 - for the type checker: track_running_stats is on
         assert self.running_var is not None  # noqa: S101
         assert self.num_batches_tracked is not None  # noqa: S101

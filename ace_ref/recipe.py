@@ -1,8 +1,8 @@
 """Recipes: every value of a training, from two small files.
 
 `recipes/NAME.toml` holds what belongs to a data set and its size, `methods/NAME.toml` what belongs to a method, so that
-two methods under one recipe differ in what their files say and in nothing else. A `[[variant]]` table of a recipe
-changes values for one source, one imbalance factor, one method, or a combination. Any value can be overridden.
+two methods under one recipe differ in what their files say. A `[[variant]]` table of a recipe changes values for one
+source, one imbalance factor, one method (`cifar` has one, for ace-plus), or a combination. Any value can be overridden.
 
 >>> load_recipe("tiny", "ace", source="cifar100", imbalance_factor=100).backbone
 'resnet8'
@@ -164,10 +164,10 @@ class Recipe:
 
     def _check_together(self) -> None:
         """Refuse values that have no meaning beside each other."""
-        if (self.loss == "ldam" or self.scale != "none") and (self.loss == "ldam") != (self.head == "cosine"):
-            raise UsageError(
-                f"recipe: head {self.head!r}: loss ldam needs the cosine head; scale {self.scale} needs the lws head"
-            )
+        if self.loss == "ldam" and self.head != "cosine":
+            raise UsageError(f"recipe: head {self.head!r}: loss ldam needs the cosine head")
+        if self.scale != "none" and self.head != "lws":
+            raise UsageError(f"recipe: head {self.head!r}: scale {self.scale} needs the lws head, it compares norms")
         if self.agreement and self.planner != "all":
             raise UsageError(f"recipe: agreement {self.agreement}: needs planner all, experts that know every class")
 

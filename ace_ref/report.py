@@ -64,7 +64,7 @@ def published_line(split: str) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    """Lay rows out as a Markdown table, for a README."""
+    """Lay rows out as a Markdown table, for a README, the published figures under it."""
     lines = [
         "| split, setting | method | seeds | " + " | ".join(COLUMNS) + " | parameters | MFLOP per image |",
         "|---|---|---|" + "---|" * (len(COLUMNS) + 2),
@@ -74,7 +74,8 @@ def markdown(rows: list[Row]) -> str:
         cells = " | ".join(row.cell(column) for column in COLUMNS)
         size = f"{first['parameters']:,} | {first['flops_per_image'] / 1e6:.1f}"
         lines.append(f"| {row.split}, {row.setting} | {row.label} | {len(row.results)} | {cells} | {size} |")
-    return "\n".join(lines)
+    figures_of = filter(None, map(published_line, dict.fromkeys(row.split for row in rows)))
+    return "\n".join([*lines, *(f"\n{line[0].upper()}{line[1:]}." for line in figures_of)])
 
 
 @click.command()

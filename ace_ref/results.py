@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,12 @@ def flops_per_image(model: AceNetwork, side_px: int = 32) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions of what computed a result."""
-    return {
+    cuda = {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())} if torch.version.cuda else {}
+    return cuda | {
         "python": platform.python_version(),
         "ltdata": __version__,
         "torch": torch.__version__,
+        "torchvision": metadata.version("torchvision"),
         "numpy": np.__version__,
         "safetensors": safetensors.__version__,
     }

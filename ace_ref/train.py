@@ -61,8 +61,10 @@ def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
             stack.enter_context(exclusive(folder))
             stack.enter_context(run_folder.no_empty_folder(folder))
             run_folder.claim(folder, job.recipe, job.manifest, seed, resume=job.resume, force=job.force)
-        before = run_folder.finished(folder, job.recipe, job.manifest, seed) if job.resume else None
+        before = None if job.force else run_folder.finished(folder, job.recipe, job.manifest, seed)
         if before is not None:
+            if first and job.progress:
+                click.echo(f"{folder}: this training is finished; --force trains it again", err=True)
             return before
         training = trainer.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
         if job.resume:
@@ -115,13 +117,17 @@ def make_result(training: Training, job: Job) -> dict[str, Any]:
         "train_loss": {"last": training.history[-1]["loss"]},
         "history": [{k: v for k, v in record.items() if k != "seconds"} for record in training.history],
         "parameters": results.parameters(training.model),
-        "flops_per_image": results.flops_per_image(training.model, side_px=job.images["train"].pixels.shape[1]),
+        "flops_per_image": results.flops_per_image(training.model, side_px=_side_px(recipe, job)),
         "seconds": round(training.seconds, 2),
         "images_per_second": round(seen / training.seconds, 1),
         "device": devices.device_name(job.device),
         "processes": job.ranks.world,
         "versions": results.versions(),
     }
+
+
+def _side_px(recipe: Recipe, job: Job) -> int:
+    return recipe.crop_px if recipe.crop == "resized" else job.images["train"].pixels.shape[1]
 
 
 def _measure(training: Training, job: Job) -> dict[str, Any]:
@@ -164,8 +170,9 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     """Parse `0,1,2`."""
     if text is None:
         return None
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) < 2**32 for part in parts) or len(set(parts)) < len(parts):
+    parts = [part.strip() for part in text.split(",")]
+    right = all(part.isascii() and part.isdecimal() and int(part) < 2**32 for part in parts)
+    if not right or len({int(part) for part in parts}) < len(parts):
         raise click.BadParameter(f"{text!r}: different whole numbers of at least 0 are needed, such as 0,1,2")
     return [int(part) for part in parts]
 
@@ -213,6 +220,8 @@ def command(
 
     Several devices: torchrun --nproc-per-node N -m ace_ref.train ...
     """
+    if seeds is not None and seed:
+        raise UsageError(f"--seed {seed} --seeds: give one of them")
     if resume and force:
         raise UsageError("--resume --force: one goes on with what is there, the other trains anew; give one of them")
     here = ranks.from_environment()
@@ -274,13 +283,18 @@ def _print(result: dict[str, Any], folder: Path) -> None:
     click.echo(f"result: {folder / run_folder.RESULT_NAME}")
 
 
+def _short(message: str) -> bool:
+    """Say whether an error of torch is one of memory; "illegal memory access" is not."""
+    return any(words in message for words in ("out of memory", "allocate memory", "not enough memory"))
+
+
 @contextmanager
 def _enough_memory() -> Iterator[None]:
     """Turn the ways in which Python and torch say that memory ran out into one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, LtdataError) or not ("memory" in str(error) or isinstance(error, MemoryError)):
+        if isinstance(error, LtdataError) or not (isinstance(error, MemoryError) or _short(str(error))):
             raise
         raise LtdataError("there is not enough memory; set a smaller batch_size, or use another device") from error
 

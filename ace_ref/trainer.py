@@ -107,7 +107,7 @@ def begin(recipe: Recipe, manifest: Manifest, training: ResidentSplit, *, seed: 
             f"batch_size {recipe.batch_size}: {manifest.name} has {len(training)} training images; set a smaller one"
         )
     counts = manifest.class_counts - recipe.val_per_class
-    if counts.min() < 1:
+    if recipe.val_per_class and counts.min() < 1:
         raise UsageError(
             f"val_per_class {recipe.val_per_class}: class {int(counts.argmin())} of {manifest.name} has "
             f"{int(manifest.class_counts.min())} images; at least one must stay for training"
@@ -190,10 +190,9 @@ def run(
             mean = [float(value) for value in (training.loss_sum / steps).tolist()]
             training.epoch, training.step = training.epoch + 1, 0
             record = {"epoch": training.epoch, "lr": rates, "loss": mean, "seconds": round(training.seconds, 2)}
+            _ready_to_save(training, ranks_)
             training.history.append(record | measure(training))
             after_epoch(training)
-    if not all(bool(parameter.isfinite().all()) for parameter in training.model.parameters()):
-        raise LtdataError("the last step left weights that are not finite: try a lower lr")
 
 
 def _wrapped(training: Training, ranks_: Ranks, device: torch.device) -> nn.Module:
@@ -249,6 +248,7 @@ def _epoch(
         if code and training.step < steps:
             _check_finite(unseen, epoch, training.step, rates)
             training.seconds += time.perf_counter() - started
+            _ready_to_save(training, ranks_)
             after(training)
             raise StopError(
                 f"stopped after step {training.step} of epoch {epoch + 1}; the same command with --resume goes on", code
@@ -301,6 +301,19 @@ def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
             kept.lerp_(new, 1 - decay)
         else:
             kept.copy_(new)
+
+
+def _ready_to_save(training: Training, ranks_: Ranks) -> None:
+    """Make all ranks' networks the same; refuse weights that no training could go on from."""
+    for network in (training.model, training.average):
+        if network is None:
+            continue
+        ranks.share_buffers(network, ranks_)
+        if not all(bool(values.isfinite().all()) for values in network.state_dict().values()):
+            raise LtdataError(
+                f"weights are not finite in epoch {training.epoch + (training.step > 0)}, after a step whose loss was: "
+                "try a lower lr"
+            )
 
 
 def _check_finite(losses: list[Tensor], epoch: int, step: int, rates: list[float]) -> None:

@@ -17,10 +17,14 @@ shards="${1:?usage: scripts/reproduce.sh SHARDS [RESULTS]}"
 results="${2:-$here/results/cuda}"
 work="${WORK:-runs/reproduce}"
 splits="${SPLITS:-cifar100-lt-exp-if100 cifar10-lt-exp-if100 cifar100-lt-exp-if50 cifar10-lt-exp-if50}"
-methods="${METHODS:-ce balanced-softmax ldam-drw ride ace ace-plus}"
+# METHOD@KEY=VALUE@...: a method with other values. The last two make one change at a time: augmentation, method.
+methods="${METHODS:-ce balanced-softmax ldam-drw ride ace ace-plus ace-plus@autoaugment=false@cutout_px=0 \
+balanced-softmax@autoaugment=true@cutout_px=16}"
 python="${PYTHON:-python3}"
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-piece_s="${PIECE_S:-520}" # leaves time to start, to stop after a step, and to write
+piece_s="${PIECE_S:-500}" # leaves time to start, to stop after a step, and to write
+trap 'exit 130' INT
+trap 'exit 143' TERM
 options=(--device "${DEVICE:-cuda}" ${RECIPE:+--recipe "$RECIPE"} ${EPOCHS:+--epochs "$EPOCHS"} --resume --quiet)
 
 mkdir -p "$results" "$work" || exit 5
@@ -30,18 +34,20 @@ for seed in ${SEEDS:-0 1 2}; do
       echo "reproduce: $shards/$split: not built; ltdata build ${split%%-*} --imbalance ${split##*-if}" >&2
       exit 4
     fi
-    for method in $methods; do
-      name="$split-$method-seed$seed"
+    for entry in $methods; do
+      name="$split-${entry//[@=]/-}-seed$seed"
+      sets=()
+      for value in $(tr @ ' ' <<< "$entry" | cut -s -d ' ' -f 2-); do sets+=(--set "$value"); done
       [ -e "$results/$name.json" ] && continue
       left=$((piece_s - SECONDS))
       if [ "$left" -lt 30 ]; then
         echo "reproduce: $name comes next; call again to go on" >&2
         exit 75
       fi
-      timeout --preserve-status --signal INT --kill-after 25 "$left" "$python" -m ace_ref.train \
-        --shards "$shards/$split" --method "$method" --seed "$seed" --out "$work/$name" "${options[@]}"
+      timeout --foreground --preserve-status --signal INT --kill-after 25 "$left" "$python" -m ace_ref.train \
+        --shards "$shards/$split" --method "${entry%%@*}" "${sets[@]}" --seed "$seed" --out "$work/$name" "${options[@]}" >&2
       code=$?
-      if [ "$code" = 130 ]; then
+      if [ "$code" = 130 ] || { [ "$code" = 137 ] && [ -e "$work/$name/checkpoints" ]; }; then
         echo "reproduce: stopped in $name; call again to go on" >&2
         exit 75
       fi

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ace_ref.backbone import BACKBONES, BasicBlock
+from ace_ref.head import make_head
 from ace_ref.loss import LossTerms, expert_losses, make_terms
 from ace_ref.network import AceNetwork
 from ace_ref.results import flops_per_image, parameters
@@ -35,6 +36,8 @@ def test_a_loss_reaches_its_own_expert_and_only_the_first_reaches_the_trunk(sour
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16, enabled=setting == "bfloat16"):
         logits = network(images)
+        head = make_head("cosine", 8, 3, scale=16.0)
+        assert head(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.float32
     losses = expert_losses(logits, torch.tensor([0, 1, 2, 3, 4, 3, 4, 1]), terms)
     losses[source].backward()
     moved = {

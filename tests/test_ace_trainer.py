@@ -2,6 +2,7 @@
 
 import dataclasses
 from contextlib import suppress
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -39,13 +40,17 @@ def make_split(counts: tuple[int, ...], seed: int = 0) -> tuple[dataset.Resident
 
 
 def weights(training: Training) -> dict[str, torch.Tensor]:
-    return {**training.model.state_dict(), **(training.average or training.model).state_dict()}
+    return {**training.model.state_dict(), **training.progress().tensors} | {
+        f"evaluated:{name}": tensor for name, tensor in training.evaluated().model.state_dict().items()
+    }
 
 
+ALL = {"planner": "all", "complementary": "none", "scale": "none", "routing": "all", "experts": 2}
 SWITCHES = {
     "ace": {"method": "ace"},
+    "ride": ALL | {"head": "cosine", "loss": "ldam", "drw": True, "agreement": -0.2},
     "mixed": {"mixup_alpha": 0.5, "ema_decay": 0.9, "schedule": "cosine"},
-    "augmented": {"autoaugment": True, "cutout_px": 8, "planner": "all", "experts": 2, "routing": "all"},
+    "augmented": ALL | {"autoaugment": True, "cutout_px": 8, "adjustment": [1.0, 1.0]},
 }
 
 
@@ -54,7 +59,7 @@ SWITCHES = {
 def test_a_training_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, switches, stop):
     """4 steps an epoch: in the first, at its end, after the first, in the second, at the last stop that can be."""
     images, manifest = make_split(COUNTS)
-    recipe = TINY.with_values(switches | ({"complementary": "none", "scale": "none"} if "experts" in switches else {}))
+    recipe = TINY.with_values(switches)
     whole = trainer.begin(recipe, manifest, images, seed=1)
     trainer.run(whole, images)
     part = trainer.begin(recipe, manifest, images, seed=1)
@@ -119,6 +124,24 @@ def test_an_expert_without_samples_moves_by_weight_decay_and_momentum_alone():
             assert torch.allclose(p, before[name], rtol=1e-5, atol=1e-7), name
             assert torch.count_nonzero(p.grad) == 0
     assert not torch.allclose(training.model.trunk[0].weight, before["trunk.0.weight"], rtol=1e-3)
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    """The loss of the last step of an epoch was finite, what it did to the weights was not."""
+    images, manifest = make_split(COUNTS)
+    training = trainer.begin(TINY, manifest, images)
+    saved = []
+    step = trainer.take_step
+
+    def spoil(training, *values):
+        losses = step(training, *values)
+        if training.epoch == 1 and training.step == 3:
+            training.model.experts[2].classifier.scale.data[0] = float("nan")
+        return losses
+
+    with mock.patch("ace_ref.trainer.take_step", spoil), pytest.raises(trainer.LtdataError, match="epoch 2"):
+        trainer.run(training, images, after_epoch=lambda training: saved.append(training.epoch))
+    assert saved == [1]
 
 
 def test_64_images_are_learned_by_heart():
