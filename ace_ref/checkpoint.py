@@ -127,7 +127,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def load_progress(path: Path) -> tuple[Checkpoint, Progress | None]:
     """Read a checkpoint, and how far its training was if it is one to go on from; errors as `load_checkpoint`."""
     if not path.is_file():
-        raise SourceMissingError(f"{path}: no such checkpoint; python -m ace_ref.train writes model.safetensors")
+        what = "is a folder, not a checkpoint; give the file" if path.is_dir() else "no such checkpoint; give the file"
+        raise SourceMissingError(f"{path}: {what} model.safetensors that python -m ace_ref.train wrote")
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})["ace_ref"])

@@ -22,6 +22,7 @@ from ltdata.errors import UsageError
 
 SCHEDULES = ("multistep", "cosine")
 PRECISIONS = ("float32", "bfloat16")
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -289,5 +290,5 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         return kind(value)
     if item is not None and isinstance(value, list | tuple) and all(type(entry) in (int, item) for entry in value):
         return tuple(item(entry) for entry in value)
-    expected = f"list of {item.__name__}" if item is not None else kind.__name__
+    expected = _KINDS[kind] if item is None else f"a list, each {_KINDS[item]},"
     raise UsageError(f"recipe: {name} {value!r}: {expected} is needed")

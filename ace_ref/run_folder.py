@@ -40,8 +40,13 @@ def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume
         return
     unfinished = bool(checkpoints(folder))
     if (folder / RESULT_NAME).exists():
-        if finished(folder, recipe, manifest, seed) is None:
+        if _result_of(folder, recipe, manifest, seed) is None:
             raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
+        if finished(folder, recipe, manifest, seed) is None and not resume:
+            raise MismatchError(
+                f"{folder / MODEL_NAME}: is not the model of the result beside it; --resume writes it again from "
+                "the last checkpoint, --force trains anew"
+            )
     elif unfinished and not resume:
         raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
     elif (folder / MODEL_NAME).exists() and not unfinished:
@@ -49,7 +54,13 @@ def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume
 
 
 def finished(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
-    """Return the result of this very training, if it lies in the folder."""
+    """Return the result of this very training, if it lies in the folder and its model beside it, bit for bit."""
+    result, model = _result_of(folder, recipe, manifest, seed), folder / MODEL_NAME
+    whole = result is not None and model.is_file() and sha256_file(model) == result.get("model_sha256")
+    return result if whole else None
+
+
+def _result_of(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
     try:
         before: dict[str, Any] = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
         asked = json.loads(json.dumps(dataclasses.asdict(recipe)))
@@ -101,15 +112,16 @@ def go_on(training: Training, folder: Path) -> None:
         try:
             checkpoint, progress = load_progress(path)
         except MismatchError as error:
-            click.echo(f"ace_ref.train: {error}; going on from the one before", err=True)
+            reason = str(error).removesuffix("; train again")
+            if path == paths[-1]:
+                raise MismatchError(f"{reason}; there is no other to go on from, --force trains anew") from error
+            click.echo(f"ace_ref.train: {reason}; going on from the one before", err=True)
             continue
         if progress is None:
             raise MismatchError(f"{path}: holds weights only, nothing to go on from")
         _refuse_another(path, checkpoint, training)
         trainer.resume(training, checkpoint, progress)
         return
-    if paths:
-        raise MismatchError(f"{folder}: no whole checkpoint to go on from; --force trains anew")
 
 
 def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ace_ref import recipe as recipes
 from ace_ref.recipe import Recipe
-from ltdata.errors import LtdataError
+from ltdata.errors import LtdataError, MismatchError
 from ltdata.groups import GROUP_NAMES
 
 COLUMNS = ("overall", *GROUP_NAMES)
@@ -57,17 +57,24 @@ class Row:
 
 
 def summarise(found: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Group results that differ in their seed only; the same seed twice counts once.
+    """Group results that differ in their seed only; the same result twice counts once.
 
     Args:
         found: records of `result.json`.
+
+    Raises:
+        MismatchError: two of them should be equal and are not.
     """
     together: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = {}
     for result in found:
         recipe, split = recipes.from_json(result["recipe"]), result["split"]
         setting = f"{result['recipe_name']}, {recipe.backbone}, {recipe.epochs} epochs"
         key = (split["name"], split["content_sha256"], split["group_rule"], setting, label(result, recipe), recipe)
-        together.setdefault(key, {}).setdefault(result["seed"], result)
+        kept = together.setdefault(key, {}).setdefault(result["seed"], result)
+        if kept["accuracy"]["last"] != result["accuracy"]["last"]:
+            raise MismatchError(
+                f"{split['name']}, {setting}, {key[4]}: two results for seed {result['seed']} differ; give one of them"
+            )
     return [
         Row(name, rule, setting, text, tuple(seeds[seed] for seed in sorted(seeds)))
         for (name, _, rule, setting, text, _), seeds in sorted(together.items(), key=lambda item: item[0][:5])

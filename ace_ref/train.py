@@ -239,7 +239,7 @@ def command(
     recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
     folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
     for folder in folders.values():
-        reader.refuse_inside_build(folder.resolve())
+        reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
     with _enough_memory(), ranks.joined(here, chosen):
         images = {split: dataset.load_split(shards, manifest, split, chosen) for split in ("train", "test")}
         if recipe.val_per_class:

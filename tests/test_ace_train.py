@@ -295,9 +295,22 @@ def test_a_model_that_is_not_of_this_training_is_not_written_over(digits_lt, tmp
 
 
 def test_results_are_not_written_into_a_build(digits_lt):
-    inside = digits_lt.folder / "runs"
-    fails(ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", inside), 2, "inside the build")
-    assert not inside.exists()
+    for place in (digits_lt.folder / "runs", digits_lt.folder):
+        before = sorted(digits_lt.folder.iterdir())
+        fails(ace("train", "--shards", digits_lt.folder, "--recipe", "tiny", "--out", place), 2, "inside the build")
+        assert sorted(digits_lt.folder.iterdir()) == before
+
+
+def test_a_finished_training_whose_model_is_damaged_is_mended_from_its_checkpoint(run, digits_lt, tmp_path):
+    out = shutil.copytree(run, tmp_path / "r")
+    whole = (out / "model.safetensors").read_bytes()
+    (out / "model.safetensors").write_bytes(whole[:100])
+    options = ("--shards", digits_lt.folder, "--recipe", "tiny", "--epochs", 2, "--out", out)
+    fails(ace("train", *options), 3, "model.safetensors", "--resume")
+    assert ace("train", *options, "--resume").returncode == 0
+    assert (out / "model.safetensors").read_bytes() == whole
+    done = ace("train", *options)
+    assert (done.returncode, "finished" in done.stderr) == (0, True)
 
 
 def test_a_checkpoint_is_not_evaluated_on_other_images_under_the_same_rows(run, digits_lt, tmp_path):
@@ -459,6 +472,15 @@ def test_the_report_shows_methods_beside_each_other_and_draws_them(run, tmp_path
     fails(ace("report", tmp_path / "none.json"), 4, "none.json")
     (tmp_path / "text.json").write_text("[]")
     fails(ace("report", tmp_path / "text.json"), 3, "text.json", "not a result")
+    for place, value in (("seed", "0"), ("schema_version", 9), ("history", [])):
+        (tmp_path / "odd.json").write_text(json.dumps(other | {place: value}))
+        fails(ace("report", tmp_path / "odd.json"), 3, "odd.json", "not a result")
+    for value in (500.0, float("nan"), "x"):
+        odd = other | {"accuracy": {"last": other["accuracy"]["last"] | {"many": value}}}
+        (tmp_path / "odd.json").write_text(json.dumps(odd))
+        fails(ace("report", tmp_path / "odd.json"), 3, "odd.json", "not a result")
+    (tmp_path / "odd.json").write_text(json.dumps(other | {"seed": 0}))
+    fails(ace("report", run / "result.json", tmp_path / "odd.json"), 3, "two results for seed 0")
     rows = json.loads(ace("report", run / "result.json", "--json").stdout)
     assert rows[0]["accuracy"]["overall"] == {"mean": pytest.approx(first), "deviation": None}
     assert "| ace | 1 |" in ace("report", run / "result.json", "--markdown").stdout
