@@ -77,10 +77,12 @@ def published_line(split: str) -> str:
     """Return the published figures for a split as one line, empty if there are none.
 
     >>> published_line("cifar10-lt-exp-if100")
-    'published (papers, their own settings; not run here), overall: ACE 81.4'
+    'published (papers, their own settings, CIFAR with ResNet-32; not run here), overall: ACE 81.4'
     """
     shown = " | ".join(f"{name} {value}" for name, value in published(split))
-    return f"published (papers, their own settings; not run here), overall: {shown}" if shown else ""
+    return (
+        f"published (papers, their own settings, CIFAR with ResNet-32; not run here), overall: {shown}" if shown else ""
+    )
 
 
 def markdown(rows: list[Row]) -> str:
