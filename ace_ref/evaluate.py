@@ -80,7 +80,7 @@ def check_split(split: dict[str, Any], manifest: Manifest, *, origin: str) -> No
     if split["content_sha256"] != manifest.content_sha256:
         raise MismatchError(
             f"{origin}: trained on {split['name']} (content {split['content_sha256'][:16]}), these shards are "
-            f"{manifest.name} (content {manifest.content_sha256[:16]}); give it the shards of its own split"
+            f"{manifest.name} (content {str(manifest.content_sha256)[:16]}); give it the shards of its own split"
         )
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from ace_ref import aggregation, augment, backbone, head, loss, network, planner
+from ace_ref import aggregation, augment, backbone, head, loss, network
+from ltdata import planner
 from ltdata.errors import UsageError
 
 SCHEDULES = ("multistep", "cosine")
@@ -45,7 +46,7 @@ class Recipe:
         sync_batchnorm: batch norm over the batches of all devices.
         precision: ``float32``, or ``bfloat16`` by autocast.
         compile: let torch compile the network.
-        planner: one of `ace_ref.planner.PLANNERS`.
+        planner: one of `ltdata.planner.PLANNERS`.
         experts: K; 0: as many as the planner gives.
         thresholds: shares of the images, one per expert after the first, for planner ``mass``.
         cuts: positions among the sorted classes, for planner ``cuts``.

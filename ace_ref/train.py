@@ -233,7 +233,9 @@ def command(
     source = str(manifest.source["id"])
     name = recipe_name or recipes.default_name(source)
     params = manifest.protocol.get("params", {})
-    recipe = recipes.load_recipe(name, method, source=source, imbalance_factor=float(params.get("imbalance_factor", 0)))
+    recipe = recipes.load_recipe(
+        name, method, source=source, imbalance_factor=float(params.get("imbalance_factor") or 0)
+    )
     recipe = recipe.with_epochs(epochs) if epochs is not None else recipe
     recipe = recipe.with_values({} if val_per_class is None else {"val_per_class": val_per_class})
     recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ace_ref import dataset, optimizer, planner, ranks
+from ace_ref import dataset, optimizer, ranks
 from ace_ref.checkpoint import Checkpoint, Progress, describe_split, make_network
 from ace_ref.dataset import Batch, ResidentSplit
 from ace_ref.loss import LossTerms, expert_losses, make_terms
 from ace_ref.network import AceNetwork
 from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
+from ltdata import planner
 from ltdata.errors import LtdataError, UsageError
 from ltdata.manifest import Manifest
 

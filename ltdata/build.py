@@ -1,10 +1,12 @@
 """Build a long-tailed data set: select the images, write the shards, and the manifest last.
 
-`select` turns labels into rows (no image is touched); `build` writes them. The folder appears under its name
+`make_manifest` turns labels into rows (no image is touched); `build` writes them. The folder appears under its name
 only when it is whole, and is a function of the source and the `Spec` alone: same bytes on any machine, for any
 number of workers.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,85 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdata import __version__, groups, index, profiles, protocols, shards, verify
-from ltdata.errors import MismatchError, OutputError, UsageError
-from ltdata.files import exclusive, leftovers, sha256_bytes, staged_folder, tidy, write_atomic
+from ltdata import __version__, engine, groups, images, index, output, protocols, shards, verify
+from ltdata.errors import UsageError
+from ltdata.files import exclusive, staged_folder, write_atomic
+from ltdata.images import Files, Images
 from ltdata.manifest import (
     MANIFEST_NAME,
     SAMPLES_NAME,
     Manifest,
     Samples,
-    Split,
     content_digest,
     describe_rule,
+    make_split,
     rows_to_bytes,
 )
-from ltdata.reader import read_manifest, refuse_inside_build
-from ltdata.sources import SOURCES, Source, SourceSplit, load_source
+from ltdata.reader import read_manifest
+from ltdata.sources import LISTED, Source, Where, load_source
+from ltdata.spec import Spec, select
 
 _CITATION = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Say which split to make.
-
-    Attributes:
-        source: one of `ltdata.sources.SOURCES`.
-        imbalance_factor: n_max / n_min, at least 1.
-        profile: one of `ltdata.profiles.PROFILES`.
-        seed: of the selection, 0 .. 2**32 - 1.
-        group_rule: one of `ltdata.groups.RULES`.
-        max_per_class: upper bound of n_max, for subsets; None for all there are.
-    """
-
-    source: str
-    imbalance_factor: float
-    profile: str = "exp"
-    seed: int = 0
-    group_rule: str = "strict"
-    max_per_class: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise UsageError(f"data set {self.source!r}: choose one of {', '.join(SOURCES)}")
-        profiles.check_imbalance_factor(self.imbalance_factor)
-        if self.profile not in profiles.PROFILES:
-            raise UsageError(f"profile {self.profile!r}: choose one of {', '.join(profiles.PROFILES)}")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed {self.seed}: it must lie in 0 .. {2**32 - 1}")
-        if self.group_rule not in groups.RULES:
-            raise UsageError(f"group rule {self.group_rule!r}: choose one of {', '.join(groups.RULES)}")
-        if self.max_per_class is not None and self.max_per_class < 1:
-            raise UsageError(f"max per class {self.max_per_class}: it must be at least 1")
-
-    @property
-    def name(self) -> str:
-        """Name the split: ``cifar100-lt-exp-if100``, with the seed and the bound where they are not the default.
-
-        >>> Spec("cifar100", 100).name, Spec("cifar10", 12.5, seed=1, max_per_class=500).name
-        ('cifar100-lt-exp-if100', 'cifar10-lt-exp-if12.5-seed1-max500')
-        """
-        seed = f"-seed{self.seed}" if self.seed else ""
-        bound = f"-max{self.max_per_class}" if self.max_per_class is not None else ""
-        factor = profiles.factor_text(self.imbalance_factor)
-        return f"{self.source}-lt-{self.profile}-if{factor}{seed}{bound}"
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Return the protocol as the manifest records it."""
-        return {
-            "name": "ldam",
-            "version": 1,
-            "params": {
-                "profile": self.profile,
-                "imbalance_factor": float(self.imbalance_factor),
-                "seed": self.seed,
-                "max_per_class": self.max_per_class,
-            },
-            "rng": "numpy.RandomState/MT19937",
-            "rounding": "trunc",
-        }
 
 
 @dataclass(frozen=True)
@@ -104,46 +46,66 @@ class Built:
     reused: bool
 
 
-def select(spec: Spec, labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """Select the training images of a split.
+@dataclass(frozen=True)
+class Chosen:
+    """Say which images of a source make a split: those of one of its own, at some positions, int64 (n,)."""
 
-    n_max is the number of images that every class has (N / C for balanced sources), or `spec.max_per_class`.
+    split: str
+    positions: NDArray[np.int64]
+
+
+def choose(spec: Spec, source: Source) -> dict[str, Chosen]:
+    """Choose the images of every split, ``train`` first; nothing is drawn from the source's other splits.
+
+    Raises:
+        UsageError: a class has fewer images than it should keep.
+    """
+    train = source.splits["train"]
+    sizes = {"test": spec.test_per_class, "val": spec.val_per_class}
+    sizes = {name: size for name, size in sizes.items() if size}
+    there = sorted(set(sizes) & set(source.splits))
+    if there:
+        raise UsageError(f"{spec.source}: has a {there[0]} split of its own; leave out --{there[0]}-per-class")
+    held, rest = protocols.hold_out(train.labels, list(sizes.values()), seed=spec.seed)
+    kept = rest[select(spec, train.labels[rest], len(source.class_names))]
+    out = dict(zip(sizes, held, strict=True))
+    chosen = {"train": Chosen("train", kept)}
+    for name in ("val", "test"):
+        if name in out:
+            chosen[name] = Chosen("train", out[name])
+        elif name in source.splits:
+            chosen[name] = Chosen(name, np.arange(len(source.splits[name].labels), dtype=np.int64))
+    return chosen
+
+
+def make_manifest(
+    spec: Spec, source: Source, chosen: Mapping[str, Chosen] | None = None
+) -> tuple[Manifest, dict[str, Samples]]:
+    """Make the header and the rows of a split, without shards and without image digests.
 
     Args:
         spec: the split.
-        labels: of the source's training images, original order, (n,).
-        num_classes: C.
-
-    Returns:
-        Positions in `labels`, in the protocol's order, int64.
+        source: its images.
+        chosen: of them; None chooses.
     """
-    n_max = int(np.bincount(labels, minlength=num_classes).min())
-    if spec.max_per_class is not None:
-        n_max = min(n_max, spec.max_per_class)
-    counts = profiles.class_counts(
-        spec.profile, num_classes=num_classes, n_max=float(n_max), imbalance_factor=spec.imbalance_factor
-    )
-    return protocols.ldam(labels, counts, seed=spec.seed)
-
-
-def make_manifest(spec: Spec, source: Source) -> tuple[Manifest, dict[str, Samples]]:
-    """Make the header and the rows of a split, without shards and without image digests."""
-    train = source.splits["train"]
-    chosen = select(spec, train.labels, len(source.class_names))
-    rows = {"train": Samples(labels=train.labels[chosen], source_index=chosen)}
-    for name, split in source.splits.items():
-        if name != "train":
-            rows[name] = Samples(labels=split.labels, source_index=np.arange(len(split.labels), dtype=np.int64))
+    rows = {}
+    for name, part in (chosen if chosen is not None else choose(spec, source)).items():
+        split = source.splits[part.split]
+        paths = tuple([split.paths[n] for n in part.positions.tolist()]) if split.paths is not None else None
+        positions = part.positions if paths is None else None
+        rows[name] = Samples(labels=split.labels[part.positions], source_index=positions, source_path=paths)
     manifest = Manifest(
         name=spec.name,
         source=source.provenance,
         protocol=spec.protocol,
         group_rule=describe_rule(spec.group_rule),
         class_names=source.class_names,
-        splits={name: _split(name, samples, len(source.class_names)) for name, samples in rows.items()},
+        splits={name: make_split(name, samples, num_classes=len(source.class_names)) for name, samples in rows.items()},
         content_sha256=content_digest(source.id, rows),
         created_by={"ltdata": __version__},
-        citation=(source.citation, _CITATION),
+        citation=(*source.citation, *([_CITATION] if spec.protocol["name"] == "ldam" else [])),
+        superclass_names=source.superclass_names,
+        samples=rows,
     )
     return manifest, rows
 
@@ -153,7 +115,10 @@ def build(
     *,
     out: Path | None = None,
     data_dir: Path | None = None,
+    lists: Path | None = None,
+    manifest_only: bool = False,
     workers: int = 1,
+    scheduler: str | None = None,
     unverified: bool = False,
     force: bool = False,
     progress: bool = False,
@@ -164,167 +129,199 @@ def build(
         spec: the split.
         out: the folder; by default `spec.name` in the current folder.
         data_dir: folder or archive of the source; None looks into the cache folder, then downloads.
+        lists: list, or folder of lists, of a source that has some.
+        manifest_only: write header and rows without images, and do not look for images.
         workers: processes that write shards.
+        scheduler: address of a Dask scheduler, whose workers write them instead.
         unverified: accept source files whose digest is not the published one.
         force: build anew over an existing build.
         progress: show bars on a terminal.
 
     Raises:
         UsageError: a value is out of range, or the folder holds something else.
-        SourceMissingError: the source's images are not there.
+        SourceMissingError: the source's lists or images are not there.
         MismatchError: the source, or the finished build, is not what it should be.
         OutputError: the folder cannot be written.
     """
     if workers < 1:
         raise UsageError(f"{workers} workers: at least 1 is needed")
-    folder = _resolved(Path(out if out is not None else spec.name))
-    if leftovers(folder):
-        with exclusive(folder):
-            tidy(folder)
-    existing = _existing(folder, spec, unverified=unverified, force=force, progress=progress)
+    if spec.source == "folder" and spec.title is None:
+        spec = replace(spec, title=_title(data_dir))
+    where = Where(data_dir, lists, unverified, not manifest_only, progress)
+    folder = output.resolve(Path(out if out is not None else spec.name))
+    existing = _existing(folder, spec, where, force=force)
     if existing is not None:
         return existing
     with exclusive(folder):
-        existing = _existing(folder, spec, unverified=unverified, force=force, progress=progress)
+        existing = _existing(folder, spec, where, force=force)
         if existing is not None:
             return existing  # another process built it while this one came in
-        source = load_source(spec.source, data_dir=data_dir, unverified=unverified, progress=progress)
+        source = load_source(spec.source, where)
+        chosen = choose(spec, source)
+        manifest, rows = make_manifest(spec, source, chosen)
+        encoder = {"max_side_px": spec.max_side_px, "encoder": images.encoder()} if spec.max_side_px else None
+        manifest = replace(manifest, storage=encoder)
         with staged_folder(folder, replace=force) as staging:
-            manifest = _write(spec, source, staging, workers=workers, progress=progress)
+            if manifest_only:
+                manifest = write_rows(manifest, rows, staging)
+            else:
+                stored = {name: _images(source, part, spec.max_side_px) for name, part in chosen.items()}
+                with engine.start(workers, scheduler=scheduler) as crew:
+                    manifest = write_images(
+                        manifest, rows, stored, staging, crew=crew, seed=spec.seed, progress=progress
+                    )
     return Built(folder, manifest, reused=False)
 
 
-def _existing(folder: Path, spec: Spec, *, unverified: bool, force: bool, progress: bool) -> Built | None:
+def _title(data_dir: Path | None) -> str:
+    """Name a folder's data set after the folder, in letters that names may have."""
+    if data_dir is None:
+        raise UsageError("folder: name the folder of the images with --data-dir")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", data_dir.resolve().name).strip("-._")[:100] or "folder"
+
+
+def _images(source: Source, chosen: Chosen, max_side_px: int | None) -> Images:
+    found = source.splits[chosen.split].images
+    assert found is not None  # noqa: S101 - for the type checker: `Where.need_images` asked for them
+    taken = found.take(chosen.positions)
+    return replace(taken, max_side_px=max_side_px) if isinstance(taken, Files) else taken
+
+
+def _existing(folder: Path, spec: Spec, where: Where, *, force: bool) -> Built | None:
     """Return the finished and verified build at `folder`; None if the place is free or may be replaced."""
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: is a file; choose another --out")
-    if not (folder / MANIFEST_NAME).exists():
-        if any(folder.iterdir()):
-            raise UsageError(f"{folder}: holds other files and no ltdata build; choose another --out")
-        return None
-    if force:
-        foreign = _foreign(folder)
-        if foreign:
-            raise UsageError(f"{folder}: --force would delete {foreign}, which is no part of a build; move it away")
+    if not output.holds_build(folder, force=force) or force:
         return None
     manifest = read_manifest(folder)
-    differences = _differences(manifest, spec, unverified=unverified)
+    differences = _differences(manifest, spec, where)
+    if not differences and not manifest.verified:
+        differences = _source_differences(manifest, spec, where)
     if differences:
         raise UsageError(
             f"{folder}: holds another build ({'; '.join(differences)}); choose another --out, or --force to replace it"
         )
-    verify.verify(folder, progress=progress)
+    verify.verify(folder, images=False, progress=where.progress)
     return Built(folder, manifest, reused=True)
 
 
-def _resolved(out: Path) -> Path:
-    """Return the absolute path of the output, links followed."""
-    try:
-        folder = out.resolve()
-    except (OSError, RuntimeError) as error:  # a link to itself, before Python 3.13
-        raise OutputError(f"{out}: cannot be followed ({error}); choose another --out") from error
-    if folder == Path.cwd():
-        raise UsageError(f"--out {str(out)!r}: is the current folder; name one inside it")
-    refuse_inside_build(folder)
-    return folder
-
-
-def _foreign(folder: Path) -> Path | None:
-    """Return a file of the folder that no build writes; None if there is none."""
-    own = {SAMPLES_NAME, index.INDEX_NAME}
-    try:
-        read_manifest(folder)
-        own.add(MANIFEST_NAME)
-    except MismatchError:  # a damaged one is ours if our rows lie beside it
-        if (folder / SAMPLES_NAME).exists():
-            own.add(MANIFEST_NAME)
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if path.is_dir() and not path.is_symlink():
-            continue
-        if relative not in own and not shards.PATH_PATTERN.fullmatch(relative):
-            return path
-    return None
-
-
-def _differences(manifest: Manifest, spec: Spec, *, unverified: bool) -> list[str]:
+def _differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
     """List what a finished build was made with that this command does not ask for."""
     here, asked = (
         {"source": source, **protocol["params"], "protocol": protocol.get("name"), "version": protocol.get("version")}
         for source, protocol in ((manifest.source["id"], manifest.protocol), (spec.source, spec.protocol))
     )
-    here["groups"], asked["groups"] = manifest.group_rule["name"], spec.group_rule
+    here |= {"groups": manifest.group_rule["name"], "images": "stored" if manifest.has_images else "left out"}
+    asked |= {"groups": spec.group_rule, "images": "stored" if where.need_images else "left out"}
+    here["longest side"] = (manifest.storage or {}).get("max_side_px")
+    asked["longest side"] = spec.max_side_px
     differences = [
         f"{name.replace('_', ' ')} {here.get(name)}, asked for {value}"
         for name, value in asked.items()
         if here.get(name) != value
     ]
-    if not manifest.verified and not unverified:
+    if manifest.verified is False and not where.unverified:
         differences.append("made from files without the published digest, --unverified not given")
     return differences
 
 
-def _write(spec: Spec, source: Source, staging: Path, *, workers: int, progress: bool) -> Manifest:
-    """Write shards, index, rows and header into the staging folder, the header last."""
-    manifest, rows = make_manifest(spec, source)
-    plans = {
-        name: shards.plan(
-            name, samples.labels, class_groups=manifest.groups if name == "train" else None, seed=spec.seed
-        )
+def _source_differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
+    """Compare a finished build with what its source holds now, where the source may have changed since."""
+    if spec.source not in (*LISTED, "folder"):
+        return []
+    content = make_manifest(spec, load_source(spec.source, where))[0].content_sha256
+    if content == manifest.content_sha256:
+        return []
+    return [f"content {manifest.content_sha256}, the source's images and labels now give {content}"]
+
+
+def write_rows(manifest: Manifest, rows: Mapping[str, Samples], staging: Path) -> Manifest:
+    """Write rows and header of a split without images into a folder, the header last; return the header."""
+    lines = {name: rows_to_bytes(name, samples) for name, samples in rows.items()}
+    splits = {
+        name: make_split(name, samples, num_classes=manifest.num_classes, rows=lines[name])
         for name, samples in rows.items()
     }
-    jobs = [
-        partial(_job, plan, rows[name], source.splits[name]) for name, in_split in plans.items() for plan in in_split
-    ]
+    manifest = replace(manifest, splits=splits, samples=rows)
+    _commit(manifest, lines, staging)
+    return manifest
+
+
+def write_images(
+    manifest: Manifest,
+    rows: Mapping[str, Samples],
+    stored: Mapping[str, Images],
+    staging: Path,
+    *,
+    crew: engine.Engine,
+    seed: int,
+    progress: bool = False,
+) -> Manifest:
+    """Write shards, index, rows and header of a split into a folder, the header last; return the header.
+
+    Args:
+        manifest: the header, still without shards.
+        rows: by split.
+        stored: the images of those rows.
+        staging: an empty folder.
+        crew: who writes the shards.
+        seed: of the order of the classes inside a series.
+        progress: show a bar on a terminal.
+    """
+    plans = {
+        name: shards.plan(name, samples.labels, class_groups=manifest.groups if name == "train" else None, seed=seed)
+        for name, samples in rows.items()
+    }
+    jobs = [partial(_job, plan, rows[name], stored[name]) for name, in_split in plans.items() for plan in in_split]
     total = sum(len(samples) for samples in rows.values())
-    with tqdm(total=total, unit=" images", desc=spec.name, disable=None if progress else True) as bar:
+    with tqdm(total=total, unit=" images", desc=manifest.name, disable=None if progress else True) as bar:
         written = shards.write_all(
-            jobs, staging, workers=workers, on_shard=lambda report: bar.update(report.shard.num_samples)
+            jobs,
+            staging,
+            executor=crew.executor,
+            ahead=crew.ahead,
+            on_shard=lambda report: bar.update(report.shard.num_samples),
         )
     reports = iter(written)
-    stored = {name: [next(reports) for _ in in_split] for name, in_split in plans.items()}
-    full = {name: _with_digests(samples, plans[name], stored[name]) for name, samples in rows.items()}
-    splits = {name: _split(name, samples, manifest.num_classes, stored[name]) for name, samples in full.items()}
-    manifest = replace(manifest, splits=splits)
+    made = {name: [next(reports) for _ in in_split] for name, in_split in plans.items()}
+    full = {name: _with_digests(samples, plans[name], made[name]) for name, samples in rows.items()}
+    lines = {name: rows_to_bytes(name, samples) for name, samples in full.items()}
+    splits = {
+        name: make_split(
+            name,
+            samples,
+            num_classes=manifest.num_classes,
+            shards=tuple(report.shard for report in made[name]),
+            rows=lines[name],
+        )
+        for name, samples in full.items()
+    }
+    manifest = replace(manifest, splits=splits, samples=full)
     located = {
         name: [
             index.Located(plan.rows, report.offsets, report.sizes)
-            for plan, report in zip(plans[name], stored[name], strict=True)
+            for plan, report in zip(plans[name], made[name], strict=True)
         ]
         for name in full
     }
     write_atomic(staging / index.INDEX_NAME, index.to_bytes(index.columns(manifest, full, located)))
-    write_atomic(staging / SAMPLES_NAME, b"".join(rows_to_bytes(name, samples) for name, samples in full.items()))
-    write_atomic(staging / MANIFEST_NAME, manifest.to_json().encode())
+    _commit(manifest, lines, staging)
     return manifest
 
 
-def _job(plan: shards.ShardPlan, samples: Samples, split: SourceSplit) -> shards.ShardJob:
-    return shards.ShardJob(
-        path=plan.path,
-        keys=tuple(shards.key(row) for row in plan.rows.tolist()),
-        labels=samples.labels[plan.rows],
-        pixels=split.pixels[samples.source_index[plan.rows]],
-    )
+def _commit(manifest: Manifest, lines: Mapping[str, bytes], staging: Path) -> None:
+    write_atomic(staging / SAMPLES_NAME, b"".join(lines.values()))
+    write_atomic(staging / MANIFEST_NAME, manifest.to_json().encode())
 
 
-def _split(name: str, samples: Samples, num_classes: int, stored: list[shards.WrittenShard] | None = None) -> Split:
-    return Split(
-        num_samples=len(samples),
-        class_counts=tuple(np.bincount(samples.labels, minlength=num_classes).tolist()),
-        samples_sha256=sha256_bytes(rows_to_bytes(name, samples)),
-        shards=tuple(report.shard for report in stored or ()),
-    )
+def _job(plan: shards.ShardPlan, samples: Samples, stored: Images) -> shards.ShardJob:
+    return shards.ShardJob(plan.path, plan.rows, samples.labels[plan.rows], stored.take(plan.rows))
 
 
-def _with_digests(samples: Samples, plans: list[shards.ShardPlan], stored: list[shards.WrittenShard]) -> Samples:
+def _with_digests(samples: Samples, plans: list[shards.ShardPlan], made: list[shards.WrittenShard]) -> Samples:
     digests = [""] * len(samples)
-    for plan, report in zip(plans, stored, strict=True):
+    for plan, report in zip(plans, made, strict=True):
         for row, digest in zip(plan.rows.tolist(), report.image_sha256, strict=True):
             digests[row] = digest
-    return Samples(labels=samples.labels, source_index=samples.source_index, sha256=tuple(digests))
+    return replace(samples, sha256=tuple(digests))
 
 
 def summary(built: Built) -> dict[str, Any]:

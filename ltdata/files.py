@@ -7,11 +7,12 @@ the same folder, flushed to the disk, renamed, and the rename itself is flushed.
 import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -37,16 +38,27 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     with output_errors(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
                 flush_to_disk(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
 
@@ -159,9 +171,3 @@ def flush_folder(folder: Path) -> None:
         flush_to_disk(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

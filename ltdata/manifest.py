@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from json.encoder import encode_basestring
 from typing import Any
 
 import numpy as np
@@ -22,30 +23,66 @@ from numpy.typing import NDArray
 
 from ltdata import groups
 from ltdata.errors import MismatchError, UsageError
+from ltdata.files import sha256_bytes
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SAMPLES_NAME = "samples.jsonl"
-_CONTENT_DOMAIN = "ltdata-content-1"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Hold the rows of one split, in the protocol's order.
+    """Hold the rows of one split, in the protocol's order; each names its image in the source, one way or the other.
 
     Attributes:
         labels: int64 (n,).
-        source_index: position in the source's split, original order, int64 (n,).
+        source_index: position in the source's split, original order, int64 (n,); None where the source has paths.
+        source_path: path inside the source, with forward slashes; None where it has positions.
         sha256: of each stored image's bytes; None where no image is stored.
     """
 
     labels: NDArray[np.int64]
-    source_index: NDArray[np.int64]
+    source_index: NDArray[np.int64] | None = None
+    source_path: tuple[str, ...] | None = None
     sha256: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source_index is None) == (self.source_path is None):
+            raise ValueError("rows name their images by position or by path: give one of the two")
+        columns = {"places": self.places, "sha256": self.sha256}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self):
+                raise ValueError(f"{len(self)} labels, {len(column)} {name}")
 
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.labels)
+
+    @property
+    def places(self) -> list[int] | tuple[str, ...]:
+        """Return what names each image in the source: positions or paths."""
+        return self.source_path if self.source_path is not None else self.positions.tolist()
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Return `source_index`, int64 (n,).
+
+        Raises:
+            UsageError: the rows name paths.
+        """
+        if self.source_index is None:
+            raise UsageError("this split names its images by path, not by position: use source_path")
+        return self.source_index
+
+    def take(self, rows: NDArray[np.int64]) -> "Samples":
+        """Return some rows, in that order."""
+        numbers = rows.tolist()
+        return Samples(
+            labels=self.labels[rows],
+            source_index=self.source_index[rows] if self.source_index is not None else None,
+            source_path=tuple([self.source_path[n] for n in numbers]) if self.source_path is not None else None,
+            sha256=tuple([self.sha256[n] for n in numbers]) if self.sha256 is not None else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,11 +97,20 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """Describe one split: its size, images per class, the digest of its rows, and its shards."""
+    """Describe one split.
+
+    Attributes:
+        num_samples: rows.
+        class_counts: images per class.
+        samples_sha256: of its rows in `samples.jsonl`; None in a header that comes without rows.
+        list_sha256: of its rows as a text list, see `list_bytes`; None where rows name positions.
+        shards: the files that hold its images; empty where no image is stored.
+    """
 
     num_samples: int
     class_counts: tuple[int, ...]
-    samples_sha256: str
+    samples_sha256: str | None
+    list_sha256: str | None = None
     shards: tuple[Shard, ...] = ()
 
     def __post_init__(self) -> None:
@@ -79,13 +125,19 @@ class Manifest:
     Attributes:
         name: such as ``cifar100-lt-exp-if100``.
         source: id, version, urls, checksums, terms, and whether the published digest was met.
-        protocol: name, version, params (profile, imbalance_factor, seed, max_per_class), rng, rounding.
+        protocol: name, version, params, rng, rounding.
         group_rule: name, and the conditions for many and few.
         class_names: one per class label.
         splits: by name, ``train`` first.
-        content_sha256: `content_digest` of the rows.
+        content_sha256: `content_digest` of the rows; None in a header whose rows nobody here has seen.
         created_by: the version of ltdata.
         citation: what to cite for the images and the protocol.
+        superclass_names: one per class label, where the source has them.
+        storage: how stored images differ from the source's; None where their bytes are copied or lossless.
+        class_groups: shot group per class where it does not follow from `class_counts` (a subset keeps those of the
+            whole); index into `GROUP_NAMES`.
+        view_of: path and content_sha256 of the build that holds the images of a view.
+        samples: the rows by split, where they were read along; no part of the header.
     """
 
     name: str
@@ -94,10 +146,15 @@ class Manifest:
     group_rule: Mapping[str, str]
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
-    content_sha256: str
+    content_sha256: str | None
     created_by: Mapping[str, str]
     citation: tuple[str, ...] = ()
+    superclass_names: tuple[str, ...] = ()
+    storage: Mapping[str, Any] | None = None
+    class_groups: tuple[int, ...] | None = None
+    view_of: Mapping[str, str] | None = None
     schema_version: int = SCHEMA_VERSION
+    samples: Mapping[str, Samples] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if "train" not in self.splits:
@@ -105,6 +162,11 @@ class Manifest:
         for name, split in self.splits.items():
             if len(split.class_counts) != self.num_classes:
                 raise ValueError(f"{name} counts {len(split.class_counts)} classes, {self.num_classes} are named")
+        for what, values in (("superclasses", self.superclass_names), ("class groups", self.class_groups)):
+            if values and len(values) != self.num_classes:
+                raise ValueError(f"{len(values)} {what}, {self.num_classes} classes are named")
+        if self.class_groups is not None and not set(self.class_groups) <= set(range(len(groups.GROUP_NAMES))):
+            raise ValueError("a class group is none of many, medium, few")
 
     @property
     def num_classes(self) -> int:
@@ -125,10 +187,71 @@ class Manifest:
     @property
     def groups(self) -> NDArray[np.int8]:
         """Return the shot group of each class under the named rule, int8 (C,), index into `GROUP_NAMES`."""
+        if self.class_groups is not None:
+            return np.array(self.class_groups, dtype=np.int8)
         return groups.assign(self.class_counts, rule=self.group_rule["name"])
 
+    @property
+    def rows(self) -> Mapping[str, Samples]:
+        """Return the rows by split.
+
+        Raises:
+            UsageError: only the header is here.
+        """
+        if self.samples is None:
+            raise UsageError(
+                f"{self.name}: only the header is here, its rows come from your copy of the lists; "
+                f"ltdata build {self.source['id']} --manifest-only reads and checks them"
+            )
+        return self.samples
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Return the positions of the training images in the source's training set, int64 (n,).
+
+        Raises:
+            UsageError: only the header is here, or the source has paths: see `paths`.
+        """
+        return self.rows["train"].positions
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths of the training images inside the source.
+
+        Raises:
+            UsageError: only the header is here, or the source has positions: see `indices`.
+        """
+        found = self.rows["train"].source_path
+        if found is None:
+            raise UsageError(f"{self.name}: names its images by position, not by path: use indices")
+        return found
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels of the training images, int64 (n,).
+
+        Raises:
+            UsageError: only the header is here.
+        """
+        return self.rows["train"].labels
+
+    @property
+    def digest(self) -> str | None:
+        """Return `content_sha256`: which images, with which labels, in which order."""
+        return self.content_sha256
+
+    @property
+    def has_images(self) -> bool:
+        """Tell whether shards belong to this header."""
+        return any(split.shards for split in self.splits.values())
+
     def to_json(self) -> str:
-        """Write the header as JSON text: indented, lists of numbers on one line."""
+        """Write the header as JSON text: indented, lists of numbers on one line; what is not set is left out."""
+        optional = {
+            "storage": self.storage and dict(self.storage),
+            "view_of": self.view_of and dict(self.view_of),
+            "class_groups": list(self.class_groups) if self.class_groups is not None else None,
+        }
         record = {
             "schema_version": self.schema_version,
             "name": self.name,
@@ -137,8 +260,10 @@ class Manifest:
             "source": dict(self.source),
             "protocol": dict(self.protocol),
             "group_rule": dict(self.group_rule),
-            "splits": {name: asdict(split) for name, split in self.splits.items()},
+            **{name: value for name, value in optional.items() if value is not None},
+            "splits": {name: _split_record(split) for name, split in self.splits.items()},
             "class_names": list(self.class_names),
+            **({"superclass_names": list(self.superclass_names)} if self.superclass_names else {}),
             "citation": list(self.citation),
             "created_by": dict(self.created_by),
         }
@@ -156,30 +281,26 @@ class Manifest:
             record = json.loads(text)
             if record["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema_version {record['schema_version']!r}, this ltdata reads {SCHEMA_VERSION}")
-            splits = {
-                name: Split(
-                    num_samples=int(split["num_samples"]),
-                    class_counts=tuple(int(n) for n in split["class_counts"]),
-                    samples_sha256=str(split["samples_sha256"]),
-                    shards=tuple(_shard(shard) for shard in split["shards"]),
-                )
-                for name, split in record["splits"].items()
-            }
+            storage, view_of, class_groups = (record.get(name) for name in ("storage", "view_of", "class_groups"))
             manifest = cls(
                 name=str(record["name"]),
                 source=dict(record["source"]),
                 protocol=dict(record["protocol"]),
                 group_rule=dict(record["group_rule"]),
                 class_names=tuple(str(name) for name in record["class_names"]),
-                splits=splits,
-                content_sha256=str(record["content_sha256"]),
+                splits={name: _split(split) for name, split in record["splits"].items()},
+                content_sha256=_text_or_none(record["content_sha256"]),
                 created_by=dict(record["created_by"]),
                 citation=tuple(record["citation"]),
+                superclass_names=tuple(str(name) for name in record.get("superclass_names", ())),
+                storage=dict(storage) if storage is not None else None,
+                class_groups=tuple(int(group) for group in class_groups) if class_groups is not None else None,
+                view_of={name: str(view_of[name]) for name in ("path", "content_sha256")} if view_of else None,
             )
             if record["num_classes"] != manifest.num_classes:
                 raise ValueError(f"num_classes {record['num_classes']!r}, {manifest.num_classes} are named")
             _ = manifest.groups, dict(manifest.protocol["params"])
-            "".join([str(manifest.source["id"]), *splits]).encode()  # a lone surrogate has no digest
+            "".join([str(manifest.source["id"]), *manifest.splits]).encode()  # a lone surrogate has no digest
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise MismatchError(f"{origin}: not a readable ltdata manifest ({reason}); build it again") from error
@@ -187,7 +308,28 @@ class Manifest:
 
     def with_groups(self, rule: str) -> "Manifest":
         """Return the same split under another group rule."""
-        return replace(self, group_rule=describe_rule(rule))
+        return replace(self, group_rule=describe_rule(rule), class_groups=None)
+
+
+def _split(record: Mapping[str, Any]) -> Split:
+    return Split(
+        num_samples=int(record["num_samples"]),
+        class_counts=tuple(int(n) for n in record["class_counts"]),
+        samples_sha256=_text_or_none(record["samples_sha256"]),
+        list_sha256=_text_or_none(record.get("list_sha256")),
+        shards=tuple(_shard(shard) for shard in record["shards"]),
+    )
+
+
+def _split_record(split: Split) -> dict[str, Any]:
+    record = asdict(split)
+    if split.list_sha256 is None:
+        del record["list_sha256"]
+    return record
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _shard(record: Mapping[str, Any]) -> Shard:
@@ -211,31 +353,89 @@ def describe_rule(rule: str) -> dict[str, str]:
     return {"name": rule, "many": described.many, "few": described.few}
 
 
+def make_split(
+    name: str, samples: Samples, *, num_classes: int, shards: tuple[Shard, ...] = (), rows: bytes | None = None
+) -> Split:
+    """Describe the rows of a split.
+
+    Args:
+        name: of the split.
+        samples: its rows.
+        num_classes: C.
+        shards: that hold its images.
+        rows: `rows_to_bytes` of the split, where the caller has them.
+    """
+    return Split(
+        num_samples=len(samples),
+        class_counts=tuple(np.bincount(samples.labels, minlength=num_classes).tolist()),
+        samples_sha256=sha256_bytes(rows if rows is not None else rows_to_bytes(name, samples)),
+        list_sha256=sha256_bytes(list_bytes(samples)) if samples.source_path is not None else None,
+        shards=shards,
+    )
+
+
 def content_digest(source_id: str, splits: Mapping[str, Samples]) -> str:
     """Compute the digest of the logical rows, as 64 hex digits.
 
-    SHA-256 over UTF-8 lines, each ended by LF: ``ltdata-content-1 <source id>``, then for every split in the
-    manifest's order ``<split> <number of rows>`` and for every row ``<source_index> <label>``.
+    SHA-256 over UTF-8 lines, each ended by LF. Where rows name positions: ``ltdata-content-1 <source id>``, then for
+    every split in the manifest's order ``<split> <number of rows>`` and for every row ``<source_index> <label>``.
+    Where rows name paths: ``ltdata-content-2 <source id>``, then for every split
+    ``<split> <number of rows> <SHA-256 of list_bytes>``; that of ImageNet-LT follows from the official files alone.
 
     >>> rows = Samples(labels=np.array([0, 1]), source_index=np.array([7, 3]))
     >>> content_digest("cifar100", {"train": rows})[:16]
     'b70d8626740f57bf'
+
+    Raises:
+        ValueError: one split names positions, another paths.
     """
-    digest = hashlib.sha256(f"{_CONTENT_DOMAIN} {source_id}\n".encode())
+    if all(samples.source_path is not None for samples in splits.values()):
+        return content_digest_of_lists(
+            source_id, {name: (len(samples), sha256_bytes(list_bytes(samples))) for name, samples in splits.items()}
+        )
+    if any(samples.source_path is not None for samples in splits.values()):
+        raise ValueError("one split names positions, another paths")
+    digest = hashlib.sha256(f"ltdata-content-1 {source_id}\n".encode())
     for name, samples in splits.items():
-        digest.update(f"{name} {len(samples)}\n".encode())
-        rows = zip(samples.source_index.tolist(), samples.labels.tolist(), strict=True)
-        digest.update("".join(f"{index} {label}\n" for index, label in rows).encode())
+        digest.update(f"{name} {len(samples)}\n".encode() + list_bytes(samples))
     return digest.hexdigest()
 
 
+def content_digest_of_lists(source_id: str, lists: Mapping[str, tuple[int, str]]) -> str:
+    """Compute `content_digest` from the length and the SHA-256 of every split's text list."""
+    lines = [f"ltdata-content-2 {source_id}\n", *(f"{name} {rows} {sha}\n" for name, (rows, sha) in lists.items())]
+    return sha256_bytes("".join(lines).encode())
+
+
+def list_bytes(samples: Samples) -> bytes:
+    r"""Write rows as the field's text list, one ``<path or position> <label>`` per line, UTF-8, LF.
+
+    >>> list_bytes(Samples(np.array([0]), source_path=("train/n01440764/n01440764_190.JPEG",)))
+    b'train/n01440764/n01440764_190.JPEG 0\n'
+    """
+    rows = zip(samples.places, samples.labels.tolist(), strict=True)
+    return "".join([f"{place} {label}\n" for place, label in rows]).encode()
+
+
 def rows_to_bytes(split: str, samples: Samples) -> bytes:
-    """Write the rows of a split as JSON lines: sorted keys, UTF-8, LF."""
-    lines = []
-    for row, (index, label) in enumerate(zip(samples.source_index.tolist(), samples.labels.tolist(), strict=True)):
-        digest = f', "sha256": "{samples.sha256[row]}"' if samples.sha256 is not None else ""
-        name = f"{split}/{index}"
-        lines.append(f'{{"id": "{name}", "label": {label}{digest}, "source_index": {index}, "split": "{split}"}}\n')
+    """Write the rows of a split as JSON lines: sorted keys, UTF-8, LF.
+
+    A row with a position has an id, ``<split>/<position>``; a path is its own.
+    """
+    labels = samples.labels.tolist()
+    digests = (
+        [f', "sha256": "{sha256}"' for sha256 in samples.sha256] if samples.sha256 is not None else [""] * len(labels)
+    )
+    if samples.source_path is not None:
+        lines = [
+            f'{{"label": {label}{digest}, "source_path": {quoted}, "split": "{split}"}}\n'
+            for quoted, label, digest in zip(map(encode_basestring, samples.source_path), labels, digests, strict=True)
+        ]
+    else:
+        lines = [
+            f'{{"id": "{split}/{at}", "label": {label}{digest}, "source_index": {at}, "split": "{split}"}}\n'
+            for at, label, digest in zip(samples.positions.tolist(), labels, digests, strict=True)
+        ]
     return "".join(lines).encode()
 
 
@@ -254,35 +454,50 @@ def rows_from_bytes(data: bytes, manifest: Manifest, *, origin: str) -> dict[str
     splits: dict[str, Samples] = {}
     start = 0
     for name, split in manifest.splits.items():
-        part = lines[start : start + split.num_samples]
+        part = b"".join(lines[start : start + split.num_samples])
         start += split.num_samples
-        found = hashlib.sha256(b"".join(part)).hexdigest()
+        found = sha256_bytes(part)
         if found != split.samples_sha256:
             raise MismatchError(
                 f"{origin}: the {name} rows have SHA-256 {found}, the manifest says {split.samples_sha256}; "
                 "build the data set again"
             )
-        try:
-            rows = [json.loads(line) for line in part]
-            labels, indices = (
-                np.array([row[field] for row in rows], dtype=np.int64) for field in ("label", "source_index")
-            )
-            digests = tuple(str(row["sha256"]) for row in rows) if rows and "sha256" in rows[0] else None
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise MismatchError(f"{origin}: not the rows of an ltdata build ({error!r}); build it again") from error
-        splits[name] = Samples(labels=labels, source_index=indices, sha256=digests)
-        if labels.shape != (len(rows),) or labels.min(initial=0) < 0 or labels.max(initial=0) >= manifest.num_classes:
+        samples = splits[name] = _parse_rows(part, origin=origin)
+        labels = samples.labels
+        if labels.min(initial=0) < 0 or labels.max(initial=0) >= manifest.num_classes:
             raise MismatchError(f"{origin}: a label of the {name} rows is not in 0 .. {manifest.num_classes - 1}")
-        if rows_to_bytes(name, splits[name]) != b"".join(part):
+        if rows_to_bytes(name, samples) != part:
             raise MismatchError(f"{origin}: the {name} rows are not written as ltdata writes them; build it again")
         counts = np.bincount(labels, minlength=manifest.num_classes)
         if not np.array_equal(counts, split.class_counts):
             raise MismatchError(f"{origin}: the {name} rows do not have the manifest's class_counts")
     if start != len(lines):
         raise MismatchError(f"{origin}: {len(lines)} rows, the manifest says {start}; build the data set again")
-    content = content_digest(str(manifest.source["id"]), splits)
+    try:
+        content = content_digest(str(manifest.source["id"]), splits)
+    except ValueError as error:
+        raise MismatchError(f"{origin}: {error}; build the data set again") from error
     if content != manifest.content_sha256:
         raise MismatchError(
             f"{origin}: the rows have content digest {content}, the manifest says {manifest.content_sha256}"
         )
     return splits
+
+
+def _parse_rows(part: bytes, *, origin: str) -> Samples:
+    """Parse the rows of one split, all as one JSON array, which is five times as fast as line by line."""
+    try:
+        rows = json.loads(b"[" + part.rstrip(b"\n").replace(b"\n", b",") + b"]")
+        by_path = bool(rows) and "source_path" in rows[0]
+        if by_path:
+            "".join([row["source_path"] for row in rows]).encode()  # a lone surrogate has no digest
+        return Samples(
+            labels=np.array([row["label"] for row in rows], dtype=np.int64).reshape(len(rows)),
+            source_path=tuple([str(row["source_path"]) for row in rows]) if by_path else None,
+            source_index=None
+            if by_path
+            else np.array([row["source_index"] for row in rows], np.int64).reshape(len(rows)),
+            sha256=tuple([str(row["sha256"]) for row in rows]) if rows and "sha256" in rows[0] else None,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MismatchError(f"{origin}: not the rows of an ltdata build ({error!r}); build it again") from error

@@ -9,13 +9,14 @@ reproduce them; a test does.
 
 import gzip
 import re
+from dataclasses import replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ltdata import profiles
 from ltdata.errors import UsageError
-from ltdata.manifest import Manifest, Samples, rows_from_bytes
+from ltdata.manifest import Manifest, rows_from_bytes
 
 
 def names() -> list[str]:
@@ -25,7 +26,11 @@ def names() -> list[str]:
 
 
 def load(name: str, *, imbalance_factor: float | None = None, profile: str | None = None) -> Manifest:
-    """Load the manifest of a pinned split, without any image.
+    """Load a pinned split: its header, and its rows where they are pinned too; no image is needed.
+
+    >>> manifest = load("cifar100-lt", imbalance_factor=100)
+    >>> manifest.indices[:3].tolist(), manifest.labels[:3].tolist(), manifest.digest[:8]
+    ([9470, 27272, 30172], [0, 0, 0], '7440c226')
 
     Args:
         name: a full name (``cifar100-lt-exp-if100``), or ``cifar100-lt`` with an imbalance factor.
@@ -40,18 +45,23 @@ def load(name: str, *, imbalance_factor: float | None = None, profile: str | Non
         name = f"{name}-{profile or 'exp'}-if{profiles.factor_text(imbalance_factor)}"
     elif profile is not None:
         raise UsageError(f"profile {profile!r}: give an imbalance factor with it, or the full name alone")
+    manifest = header(name)
+    rows = _folder() / f"{name}.jsonl.gz"
+    if not rows.is_file():
+        return manifest
+    data = gzip.decompress(rows.read_bytes())
+    return replace(manifest, samples=rows_from_bytes(data, manifest, origin=f"{name}.jsonl.gz"))
+
+
+def header(name: str) -> Manifest:
+    """Load the header of a pinned split alone.
+
+    Raises:
+        UsageError: no such split is pinned.
+    """
     if name not in names():
         raise UsageError(f"{name!r}: no such pinned split; there are {', '.join(names())}")
-    entry = _folder() / f"{name}.json"
-    return Manifest.from_json(entry.read_text(encoding="utf-8"), origin=name)
-
-
-def load_samples(manifest: Manifest) -> dict[str, Samples]:
-    """Load the rows of a pinned split: which images of the source, with which labels, in which order."""
-    if manifest.name not in names():
-        raise UsageError(f"{manifest.name!r}: no such pinned split; there are {', '.join(names())}")
-    data = (_folder() / f"{manifest.name}.jsonl.gz").read_bytes()
-    return rows_from_bytes(gzip.decompress(data), manifest, origin=f"{manifest.name}.jsonl.gz")
+    return Manifest.from_json((_folder() / f"{name}.json").read_text(encoding="utf-8"), origin=name)
 
 
 def _folder() -> Traversable:

@@ -8,6 +8,12 @@ With C classes, n_max images in the largest class and imbalance factor IF = n_ma
 Both are those of LDAM-DRW (Cao et al., NeurIPS 2019), truncation included; papers write IF = 100 where
 that code is given 0.01.
 
+* ``pareto``: with n_min = n_max / IF, n_c = trunc(n_min + (n_max - n_min) (q_c - q_{C-1}) / (q_0 - q_{C-1})), where
+  q_c = ((c + 1/2) / C) ** (-1 / alpha) - 1 are quantiles of the Pareto (Lomax) distribution
+
+ImageNet-LT was drawn at random from a Pareto distribution with alpha = 6 and sizes 5 .. 1280; these quantiles have its
+shape (352 classes above 100 and 163 below 20, where it has 385 and 136), not its numbers.
+
 >>> class_counts("exp", num_classes=10, n_max=5000, imbalance_factor=100).tolist()
 [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 """
@@ -19,7 +25,7 @@ from numpy.typing import NDArray
 
 from ltdata.errors import UsageError
 
-PROFILES = ("exp", "step")
+PROFILES = ("exp", "step", "pareto")
 
 
 def check_imbalance_factor(value: float) -> float:
@@ -34,6 +40,17 @@ def check_imbalance_factor(value: float) -> float:
     raise UsageError(f"imbalance factor {value:g}: it is n_max / n_min, a finite number that is at least 1{hint}")
 
 
+def check_alpha(value: float) -> float:
+    """Return `value` if it can be the alpha of a Pareto distribution: finite, from 0.01 to 1000.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if math.isfinite(value) and 0.01 <= value <= 1000:
+        return value
+    raise UsageError(f"alpha {value:g}: it lies in 0.01 .. 1000; 6 is ImageNet-LT's")
+
+
 def factor_text(value: float) -> str:
     """Write an imbalance factor as names have it: exactly, whole numbers without a point.
 
@@ -43,7 +60,9 @@ def factor_text(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_factor: float) -> NDArray[np.int64]:
+def class_counts(
+    profile: str, *, num_classes: int, n_max: float, imbalance_factor: float, alpha: float = 6.0
+) -> NDArray[np.int64]:
     """Compute the number of training images each class keeps.
 
     Args:
@@ -51,6 +70,7 @@ def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_fact
         num_classes: C, at least 2.
         n_max: images in the largest class before truncation, at least 1.
         imbalance_factor: IF, finite and at least 1.
+        alpha: of ``pareto``, above 0; smaller means a longer tail.
 
     Returns:
         Counts by class label, int64 (C,), each at least 1.
@@ -68,6 +88,10 @@ def class_counts(profile: str, *, num_classes: int, n_max: float, imbalance_fact
     elif profile == "step":
         head = num_classes // 2
         counts = [int(n_max)] * head + [int(n_max / imbalance_factor)] * (num_classes - head)
+    elif profile == "pareto":
+        n_min = n_max / imbalance_factor
+        q = ((np.arange(num_classes) + 0.5) / num_classes) ** (-1 / check_alpha(alpha)) - 1
+        counts = [int(n) for n in n_min + (n_max - n_min) * (q - q[-1]) / (q[0] - q[-1])]
     else:
         raise UsageError(f"profile {profile!r}: choose one of {', '.join(PROFILES)}")
     if counts[-1] < 1:

@@ -1,4 +1,4 @@
-"""Protocols: which images of each class are kept.
+"""Protocols: which images of each class are kept, and which are held out.
 
 ``ldam`` is the split of LDAM-DRW that RIDE, SADE, BalPoE, PaCo, BCL, ProCo, MiSLAS and others train on: ONE
 legacy MT19937 stream, classes in ascending label order, shuffle the positions of each class, keep the first
@@ -8,6 +8,8 @@ n_c, in that order. For one seed the splits are therefore nested: IF 200 lies in
 >>> ldam(labels, np.array([3, 1]), seed=0).tolist()
 [2, 0, 1, 5]
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +42,44 @@ def ldam(labels: NDArray[np.integer], class_counts: NDArray[np.integer], *, seed
         rng.shuffle(positions)
         kept.append(positions[:count])
     return np.concatenate(kept).astype(np.int64, copy=False)
+
+
+def hold_out(
+    labels: NDArray[np.integer], per_class: Sequence[int], *, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Take images of every class out, the same number of each, for several sets.
+
+    One MT19937 stream seeded with (seed, 1), so that the training images are drawn independently; classes in ascending
+    label order, shuffled, dealt out in the order of the sets.
+
+    >>> (test,), rest = hold_out(np.repeat(np.arange(2), 3), [1], seed=0)
+    >>> test.tolist(), rest.tolist()
+    ([1, 5], [0, 2, 3, 4])
+
+    Args:
+        labels: class label of every image, (n,).
+        per_class: images of every class for each set.
+        seed: 0 .. 2**32 - 1.
+
+    Returns:
+        Positions of each set, class by class, and of the rest, ascending; int64.
+
+    Raises:
+        UsageError: a class would be left without images.
+    """
+    rng = np.random.RandomState([seed, 1])
+    held: list[list[NDArray[np.int64]]] = [[] for _ in per_class]
+    rest = np.ones(len(labels), dtype=bool)
+    for label in np.unique(labels).tolist():
+        positions = np.flatnonzero(labels == label)
+        if len(positions) <= sum(per_class):
+            raise UsageError(
+                f"class {label} has {len(positions)} images; holding {sum(per_class)} out would leave none for training"
+            )
+        rng.shuffle(positions)
+        start = 0
+        for part, size in zip(held, per_class, strict=True):
+            part.append(positions[start : start + size])
+            start += size
+        rest[positions[:start]] = False
+    return [np.concatenate(part).astype(np.int64, copy=False) for part in held], np.flatnonzero(rest)

@@ -10,6 +10,7 @@ import json
 import re
 import tarfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -20,15 +21,18 @@ from PIL import Image
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
+from ltdata.groups import GROUP_NAMES
+from ltdata.images import SUFFIXES
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Samples, Shard, rows_from_bytes
-from ltdata.shards import KEY_DIGITS, header, key
+from ltdata.shards import KEY_DIGITS, header, key, label_member
 
 
 @dataclass(frozen=True)
 class Member:
-    """Locate an image in a shard: its row in the split, where its bytes begin, and the bytes."""
+    """Locate an image in a shard: its row in the split, its member's name, where its bytes begin, and the bytes."""
 
     row: int
+    name: str
     offset: int
     image: bytes
 
@@ -108,7 +112,7 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
     """Decode every image of a split, in the protocol's order.
 
     Args:
-        folder: a built folder.
+        folder: a built folder, or a view.
         manifest: its header.
         split: such as ``train``.
 
@@ -116,27 +120,73 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
         Pixels, RGB uint8 (n, height, width, 3), and labels, int64 (n,).
 
     Raises:
+        SourceMissingError: no images belong to this manifest, or those of a view are gone.
         MismatchError: a shard, a row or an image is not what the manifest says; the message names it.
     """
     samples = read_samples(folder, manifest)[split]
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
-    for shard in manifest.splits[split].shards:
-        for member in walk(read_shard(folder, shard), folder, shard, samples):
-            try:
-                decoded = decode(member.image)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-                name = f"{folder / shard.path}: {key(member.row)}.png"
-                raise MismatchError(f"{name} is not readable ({error}); build it again") from error
-            if pixels is None:
-                pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
-            if seen[member.row] or decoded.shape != pixels.shape[1:]:
-                name = f"{folder / shard.path}: {key(member.row)}.png"
-                raise MismatchError(f"{name} is there twice, or of another size than the first; build it again")
-            pixels[member.row], seen[member.row] = decoded, True
+    for place, row, member in members(folder, manifest, split, samples):
+        decoded = decode_named(member, place)
+        if pixels is None:
+            pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
+        if seen[row] or decoded.shape != pixels.shape[1:]:
+            raise MismatchError(f"{place}: {member.name} is there twice, or of another size than the first")
+        pixels[row], seen[row] = decoded, True
     if pixels is None or not seen.all():
         raise MismatchError(f"{folder}: {int((~seen).sum())} {split} images are in no shard; build it again")
     return pixels, samples.labels
+
+
+def members(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Iterator[tuple[Path, int, Member]]:
+    """Yield (shard, row in the split, member) of a split's images, as they lie in the shards of a build or a view.
+
+    Raises:
+        SourceMissingError: no images belong to this manifest, or those of a view are gone.
+        MismatchError: a shard is not what the manifest says.
+    """
+    if manifest.view_of is not None:
+        yield from _viewed(folder, manifest, split, samples)
+        return
+    if not manifest.has_images:
+        raise SourceMissingError(f"{folder}: a manifest without images; build it without --manifest-only")
+    for shard in manifest.splits[split].shards:
+        for member in walk(read_shard(folder, shard), folder, shard, samples):
+            yield folder / shard.path, member.row, member
+
+
+def read_base(folder: Path, manifest: Manifest) -> tuple[Path, Manifest, dict[str, Samples]]:
+    """Find the build whose images a view shows: its folder, header and rows.
+
+    Raises:
+        SourceMissingError: it is not there any more.
+        MismatchError: another one is there.
+    """
+    assert manifest.view_of is not None  # noqa: S101 - for the type checker: callers ask views only
+    base = folder / manifest.view_of["path"]
+    try:
+        whole = read_manifest(base)
+    except SourceMissingError as error:
+        raise SourceMissingError(f"{folder}: a view of {base}, which is gone; make the subset again") from error
+    if whole.content_sha256 != manifest.view_of["content_sha256"] or not whole.has_images:
+        raise MismatchError(f"{folder}: a view of {base}, which is another build now; make the subset again")
+    return base, whole, read_samples(base, whole)
+
+
+def _viewed(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Iterator[tuple[Path, int, Member]]:
+    """Yield a view's images out of the shards of its build; shards that hold none of them are not read."""
+    base, whole, base_samples = read_base(folder, manifest)
+    row_of = {place: row for row, place in enumerate(samples.places)}
+    wanted = [row_of.get(place, -1) for place in base_samples[split].places]  # of each row of the build
+    groups = whole.groups[base_samples[split].labels]
+    for shard in whole.splits[split].shards:
+        series = PurePosixPath(shard.path).name.partition("-")[0]
+        inside = groups == GROUP_NAMES.index(series) if series in GROUP_NAMES else np.ones(len(groups), bool)
+        if not any(wanted[row] >= 0 for row in np.flatnonzero(inside).tolist()):
+            continue
+        for member in walk(read_shard(base, shard), base, shard, base_samples[split]):
+            if wanted[member.row] >= 0:
+                yield base / shard.path, wanted[member.row], member
 
 
 def decode(image: bytes) -> NDArray[np.uint8]:
@@ -145,8 +195,20 @@ def decode(image: bytes) -> NDArray[np.uint8]:
         return np.asarray(opened.convert("RGB"))
 
 
-def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> list[Member]:
-    """List the images of a shard, after comparing all that is not image with what the writer would have written.
+def decode_named(member: Member, place: Path) -> NDArray[np.uint8]:
+    """Decode a member; `place` names its shard in errors.
+
+    Raises:
+        MismatchError: it is not a readable image.
+    """
+    try:
+        return decode(member.image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+        raise MismatchError(f"{place}: {member.name} is not readable ({error}); build it again") from error
+
+
+def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[Member]:
+    """Yield the images of a shard, after comparing all that is not image with what the writer would have written.
 
     Args:
         data: of the shard, see `read_shard`.
@@ -157,25 +219,31 @@ def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> list[Memb
     Raises:
         MismatchError: a header, a label, the number of samples or an image's digest is another.
     """
-    found: dict[int, Member] = {}
+    found: set[int] = set()
     at = 0
     while any(data[at : at + tarfile.BLOCKSIZE]):
         stem = data[at : at + KEY_DIGITS]
         row = int(stem) if stem.isdigit() else -1
-        digits = data[at + 2 * tarfile.BLOCKSIZE + 124 : at + 2 * tarfile.BLOCKSIZE + 135]  # USTAR's size field
-        if not 0 <= row < len(samples) or row in found or not re.fullmatch(rb"[0-7]{11}", digits):
+        image_header = data[at + 2 * tarfile.BLOCKSIZE : at + 3 * tarfile.BLOCKSIZE]
+        suffix = image_header[KEY_DIGITS + 1 : KEY_DIGITS + 4].decode("latin-1")
+        digits = image_header[124:135]  # USTAR's size field
+        if (
+            not 0 <= row < len(samples)
+            or row in found
+            or suffix not in SUFFIXES
+            or not re.fullmatch(rb"[0-7]{11}", digits)
+        ):
             raise MismatchError(f"{folder / shard.path}: {stem!r} is no sample of this split; build it again")
-        size_bytes, label = int(digits, 8), str(samples.labels[row]).encode()
-        start = header(f"{key(row)}.cls", len(label)) + label.ljust(tarfile.BLOCKSIZE, b"\0")
-        start += header(f"{key(row)}.png", size_bytes)
+        size_bytes, name = int(digits, 8), f"{key(row)}.{suffix}"
+        start = label_member(row, int(samples.labels[row])) + header(name, size_bytes)
         offset = at + len(start)
         image = data[offset : offset + size_bytes]
         if data[at:offset] != start or len(image) != size_bytes:
             raise MismatchError(f"{folder / shard.path}: {key(row)} is not as this format has it; build it again")
         if samples.sha256 is not None and sha256_bytes(image) != samples.sha256[row]:
-            raise MismatchError(f"{folder / shard.path}: {key(row)}.png has another digest than its row")
-        found[row] = Member(row, offset, image)
+            raise MismatchError(f"{folder / shard.path}: {name} has another digest than its row")
+        found.add(row)
+        yield Member(row, name, offset, image)
         at = offset + size_bytes + -size_bytes % tarfile.BLOCKSIZE
     if any(data[at:]) or len(found) != shard.num_samples:
         raise MismatchError(f"{folder / shard.path}: {len(found)} samples, the manifest says {shard.num_samples}")
-    return list(found.values())

@@ -12,9 +12,10 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from ltdata.build import Spec, make_manifest
+from ltdata.build import make_manifest
+from ltdata.spec import Spec
 from ltdata.manifest import rows_to_bytes
-from ltdata.sources import load_source
+from ltdata.sources import Where, load_source
 
 IMBALANCE_FACTORS = (10, 20, 50, 100, 200)
 
@@ -28,7 +29,7 @@ def main() -> None:
     out.mkdir(exist_ok=True)
     table = []
     for source_id in ("cifar10", "cifar100"):
-        source = load_source(source_id, data_dir=data_dir, unverified=True)
+        source = load_source(source_id, Where(data_dir=data_dir, unverified=True))
         dropped = ("verified", "found", "pixels_sha256")  # of the images, and no image is here
         kept = {name: value for name, value in source.provenance.items() if name not in dropped}
         source = replace(source, provenance=kept)

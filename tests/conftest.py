@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from ltdata.build import Built, Spec, build
+from ltdata.build import Built, build
+from ltdata.spec import Spec
 
 REPO = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("LTDATA_SHARED", REPO.parent / "shared"))

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from ace_ref import dataset
 from ace_ref.evaluate import count_correct
 from ace_ref.network import AceNetwork
-from ace_ref.planner import target_categories
 from ace_ref.recipe import load_recipe
 from ace_ref.trainer import begin, run
 from ltdata.manifest import Manifest, Split, describe_rule
+from ltdata.planner import target_categories
 
 COUNTS = (30, 12, 6, 2)  # 50 images: three batches of 16, two images left over
 RECIPE = dataclasses.replace(

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from ltdata import pinned, shards
-from ltdata.build import Built, Spec, build, summary
+from ltdata.build import Built, build, summary
+from ltdata.spec import Spec
 from ltdata.errors import LtdataError, MismatchError, OutputError, UsageError
 from ltdata.verify import verify
 

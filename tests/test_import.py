@@ -17,12 +17,13 @@ PACKAGE = Path(ltdata.__file__).parent
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"console", "__init__", "build", "verify", "pinned", "histogram", "stats", "metrics"},
-    {"index"},
+    {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics"},
+    {"pinned", "output", "spec", "verify"},
+    {"sources", "index"},
     {"reader"},
-    {"shards"},
-    {"manifest"},
-    {"groups", "profiles", "protocols", "sources", "png", "files"},
+    {"shards", "engine"},
+    {"manifest", "images", "planner", "lists"},
+    {"groups", "profiles", "protocols", "png", "files"},
     {"errors"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

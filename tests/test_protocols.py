@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ltdata.build import Spec, select
+from ltdata.spec import Spec, select
 from ltdata.errors import UsageError
 from ltdata.profiles import class_counts
 from ltdata.protocols import ldam

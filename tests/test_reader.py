@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ltdata.build import Built, Spec, build
+from ltdata.build import Built, build
+from ltdata.spec import Spec
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.manifest import Manifest
 from ltdata.reader import read_images, read_manifest, read_samples

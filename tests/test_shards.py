@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ltdata import shards
-from ltdata.build import Built, Spec, build
+from ltdata.build import Built, build
+from ltdata.spec import Spec
 from ltdata.errors import LtdataError
 from ltdata.groups import GROUP_NAMES
 from ltdata.reader import read_samples
-from ltdata.sources import Source, load_source
+from ltdata.sources import Source, Where, load_source
 
 # The digits at IF 20, seed 0. A pin may change with the format version (SCHEMA_VERSION in ltdata.manifest) and for
 # no other reason: people compare these digests, and a rebuilt data set must be the one that was published.
@@ -52,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def cifar100(cifar100_dir: Path) -> Source:
-    return load_source("cifar100", data_dir=cifar100_dir / "cifar-100-binary")
+    return load_source("cifar100", Where(data_dir=cifar100_dir / "cifar-100-binary"))
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset 1.0.2 leaves closing to the collector

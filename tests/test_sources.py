@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.sources import Source, load_source, pickles
+from ltdata.sources import Source, Where, load_source, pickles
 from ltdata.sources.cifar_forms import CIFAR10, CIFAR100, Cifar
 
 TRAIN_SHA256 = "de64658905c6b161606e3649ddafce7cf86c7634a0cf9116d518e64ef46a33c5"  # uint8 (50000, 3, 32, 32)
@@ -44,7 +44,7 @@ def assert_same_images(found: Source, expected: Source) -> None:
 
 @pytest.fixture(scope="module")
 def cifar100(cifar100_dir: Path) -> Source:
-    return load_source("cifar100", data_dir=cifar100_dir / BINARY.folder)
+    return load_source("cifar100", Where(data_dir=cifar100_dir / BINARY.folder))
 
 
 def test_published_binary_folder_is_verified_without_a_flag(cifar100: Source) -> None:
@@ -61,20 +61,20 @@ def test_published_binary_folder_is_verified_without_a_flag(cifar100: Source) ->
 
 @pytest.mark.parametrize("form", [PYTHON.folder, PYTHON.archive, BINARY.archive])
 def test_every_form_of_cifar100_gives_the_same_images(form: str, cifar100_dir: Path, cifar100: Source) -> None:
-    found = load_source("cifar100", data_dir=cifar100_dir / form, unverified=True)
+    found = load_source("cifar100", Where(data_dir=cifar100_dir / form, unverified=True))
     assert_same_images(found, cifar100)
     assert found.provenance["verified"] is False
 
 
 def test_a_parent_folder_prefers_the_form_with_the_published_digest(cifar100_dir: Path, cifar100: Source) -> None:
-    found = load_source("cifar100", data_dir=cifar100_dir)
+    found = load_source("cifar100", Where(data_dir=cifar100_dir))
     assert_same_images(found, cifar100)
     assert found.provenance["verified"] is True
 
 
 def test_both_folders_of_cifar10_give_the_same_images(cifar10_dir: Path) -> None:
-    python = load_source("cifar10", data_dir=cifar10_dir / "cifar-10-batches-py", unverified=True)
-    binary = load_source("cifar10", data_dir=cifar10_dir / "cifar-10-batches-bin", unverified=True)
+    python = load_source("cifar10", Where(data_dir=cifar10_dir / "cifar-10-batches-py", unverified=True))
+    binary = load_source("cifar10", Where(data_dir=cifar10_dir / "cifar-10-batches-bin", unverified=True))
     assert_same_images(python, binary)
     assert [python.splits[name].pixels.shape[0] for name in ("train", "test")] == [50_000, 10_000]
     assert python.class_names[::9] == ("airplane", "truck")
@@ -165,7 +165,7 @@ def write_form(place: Path, form: str) -> Path:
 def test_a_wrong_digest_is_refused_and_the_way_out_named(form: str, tmp_path: Path) -> None:
     place = write_form(tmp_path, form)
     with pytest.raises(MismatchError) as caught:
-        load_source("cifar100", data_dir=place)
+        load_source("cifar100", Where(data_dir=place))
     layout = PYTHON if "python" in form else BINARY
     name, published = (form, layout.archive_digest) if place.is_file() else next(iter(layout.digests.items()))
     data = place.read_bytes() if place.is_file() else (place / name).read_bytes()
@@ -178,7 +178,7 @@ def test_a_wrong_digest_is_refused_and_the_way_out_named(form: str, tmp_path: Pa
 @pytest.mark.parametrize("form", FORMS)
 def test_unverified_files_are_read_and_their_digests_recorded(form: str, tmp_path: Path) -> None:
     place = write_form(tmp_path, form)
-    source = load_source("cifar100", data_dir=place, unverified=True)
+    source = load_source("cifar100", Where(data_dir=place, unverified=True))
     content = pickle.loads(record(20))
     assert source.splits["train"].labels.tolist() == content[b"fine_labels"]
     assert np.array_equal(source.splits["train"].pixels.transpose(0, 3, 1, 2).reshape(20, -1), content[b"data"])
@@ -246,7 +246,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(name: str, victim: str, form:
     else:
         place = write_archive(tmp_path / form, members(PYTHON.folder, files))
     with pytest.raises(MismatchError, match="not allowed in a CIFAR file"):
-        load_source("cifar100", data_dir=place, unverified=True)
+        load_source("cifar100", Where(data_dir=place, unverified=True))
     assert not (tmp_path / "canary").exists()
 
 
@@ -260,7 +260,7 @@ def test_files_of_a_wrong_digest_never_reach_the_unpickler(
     place = write_form(tmp_path, form)
     monkeypatch.setattr(pickles, "loads", loads)
     with pytest.raises(MismatchError, match="published"):
-        load_source("cifar100", data_dir=place)
+        load_source("cifar100", Where(data_dir=place))
 
 
 def test_the_unpickler_makes_plain_values_and_byte_arrays() -> None:
@@ -418,7 +418,7 @@ BROKEN: dict[str, Callable[[Path], Path]] = {
 def test_missing_files_are_named_with_exit_code_4(fault: str, unverified: bool, tmp_path: Path) -> None:
     place = MISSING[fault](tmp_path)
     with pytest.raises(SourceMissingError) as caught:
-        load_source("cifar100", data_dir=place, unverified=unverified)
+        load_source("cifar100", Where(data_dir=place, unverified=unverified))
     assert str(place) in str(caught.value)
     assert "cifar-100" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -431,7 +431,7 @@ def test_broken_files_are_refused_in_one_line(fault: str, unverified: bool, tmp_
     """By their digest alone, unless that is waived."""
     place = BROKEN[fault](tmp_path)
     with pytest.raises(MismatchError) as caught:
-        load_source("cifar100", data_dir=place, unverified=unverified)
+        load_source("cifar100", Where(data_dir=place, unverified=unverified))
     assert str(place) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ("--unverified" in str(caught.value)) is not unverified
@@ -451,7 +451,7 @@ def test_a_garbled_pickle_is_read_or_refused(changes: list[tuple[int, int]], scr
         data[position] = value
     (scratch / "train").write_bytes(data)
     try:
-        source = load_source("cifar100", data_dir=scratch, unverified=True)
+        source = load_source("cifar100", Where(data_dir=scratch, unverified=True))
     except MismatchError:
         return
     assert source.splits["train"].pixels.shape[1:] == (32, 32, 3)
@@ -460,7 +460,7 @@ def test_a_garbled_pickle_is_read_or_refused(changes: list[tuple[int, int]], scr
 def test_an_incomplete_folder_does_not_hide_a_whole_archive(tmp_path: Path) -> None:
     _without(_python(tmp_path), "train")
     write_form(tmp_path, BINARY.archive)
-    source = load_source("cifar100", data_dir=tmp_path, unverified=True)
+    source = load_source("cifar100", Where(data_dir=tmp_path, unverified=True))
     assert len(source.splits["train"].labels) == 20
 
 
@@ -469,7 +469,7 @@ def test_other_class_names_beside_published_images_are_refused(cifar100_dir: Pat
         (tmp_path / name).symlink_to(cifar100_dir / BINARY.folder / name)
     (tmp_path / BINARY.names_file).write_text("\n".join(NAMES))
     with pytest.raises(MismatchError, match="not the class names of cifar100"):
-        load_source("cifar100", data_dir=tmp_path)
+        load_source("cifar100", Where(data_dir=tmp_path))
 
 
 # Digits
@@ -509,9 +509,9 @@ def test_digits_hold_every_image_of_scikit_learn_once(digits: Source) -> None:
 
 def test_digits_take_no_folder_and_no_waiver(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data-dir"):
-        load_source("digits", data_dir=tmp_path)
+        load_source("digits", Where(data_dir=tmp_path))
     with pytest.raises(UsageError, match="--unverified"):
-        load_source("digits", unverified=True)
+        load_source("digits", Where(unverified=True))
 
 
 def test_an_unknown_source_is_refused_with_the_known_ones() -> None:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.images import Pixels
 from ltdata.sources import download, pickles
 from ltdata.sources.cifar_forms import CIFAR10, CIFAR100, HOME, Cifar, Layout
-from ltdata.sources.source import Source, SourceSplit
+from ltdata.sources.source import Source, SourceSplit, Where
 
 _SIDE_PX = 32
 _IMAGE_BYTES = 3 * _SIDE_PX * _SIDE_PX
@@ -48,13 +49,14 @@ class _Found:
         )
 
 
-def _load(dataset: Cifar, *, data_dir: Path | None = None, unverified: bool = False, progress: bool = False) -> Source:
-    """Read the first form under `data_dir` that has the published digest; see `load_source`."""
-    place = data_dir if data_dir is not None else download.cache_folder()
+def _load(dataset: Cifar, where: Where) -> Source:
+    """Read the first form under `where.data_dir` that has the published digest; see `load_source`."""
+    unverified = where.unverified
+    place = where.data_dir if where.data_dir is not None else download.cache_folder()
     candidates = _candidates(dataset, place)
-    if not candidates and data_dir is None:
+    if not candidates and where.data_dir is None:
         layout = dataset.python
-        download.fetch(HOME + layout.archive, place / layout.archive, layout.archive_digest, progress=progress)
+        download.fetch(HOME + layout.archive, place / layout.archive, layout.archive_digest, progress=where.progress)
         candidates = _candidates(dataset, place)
     if not candidates:
         wanted = ", ".join(
@@ -166,7 +168,7 @@ def _source(dataset: Cifar, found: _Found) -> Source:
         pixels_sha256[split] = hashlib.sha256(pixels.tobytes()).hexdigest()
         splits[split] = SourceSplit(
             labels=np.array([label for part in parts for label in part[1]], dtype=np.int64),
-            pixels=np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
+            images=Pixels(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))),
         )
     names = _class_names(dataset, found, pickled=pickled)
     verified = not found.mismatches and _names_digest(names) == dataset.names_sha256
@@ -191,7 +193,7 @@ def _source(dataset: Cifar, found: _Found) -> Source:
         class_names=names,
         splits=splits,
         provenance=provenance,
-        citation="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        citation=("Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",),
     )
 
 

@@ -5,13 +5,12 @@ set of their own, so a balanced one (30 per class) is held out with a fixed seed
 split. The training part, 1,497 images in their original order, has 144 to 153 images per class.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
-from ltdata.sources.source import Source, SourceSplit
+from ltdata.images import Pixels
+from ltdata.sources.source import Source, SourceSplit, Where
 
 _SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 _TEST_PER_CLASS = 30
@@ -20,10 +19,9 @@ _SCALE = 4
 _MAX_LEVEL = 16
 
 
-def load_digits(*, data_dir: Path | None = None, unverified: bool = False, progress: bool = False) -> Source:
+def load_digits(where: Where) -> Source:
     """Read the digits out of the installed scikit-learn; see `load_source`."""
-    del progress
-    if data_dir is not None or unverified:
+    if where.data_dir is not None or where.unverified:
         raise UsageError("digits: they come with scikit-learn; leave out --data-dir and --unverified")
     try:
         from sklearn.datasets import load_digits as sklearn_digits
@@ -50,8 +48,8 @@ def load_digits(*, data_dir: Path | None = None, unverified: bool = False, progr
         id="digits",
         class_names=tuple(str(name) for name in bunch.target_names),
         splits={
-            "train": SourceSplit(labels[~is_test], pixels[~is_test]),
-            "test": SourceSplit(labels[is_test], pixels[is_test]),
+            "train": SourceSplit(labels[~is_test], Pixels(pixels[~is_test])),
+            "test": SourceSplit(labels[is_test], Pixels(pixels[is_test])),
         },
         provenance={
             "id": "digits",
@@ -61,5 +59,5 @@ def load_digits(*, data_dir: Path | None = None, unverified: bool = False, progr
             "terms": "CC BY 4.0",
             "verified": True,
         },
-        citation="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
+        citation=("Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",),
     )

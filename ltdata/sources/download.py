@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import exclusive, flush_to_disk, output_errors, sha256_file
+from ltdata.lists import blob_sha1
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 30
@@ -35,7 +36,7 @@ def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> Non
     Args:
         url: http or https.
         target: final path; its folder is made.
-        digest: ``sha256:`` and 64 hex digits.
+        digest: ``sha256:`` and 64 hex digits, or ``git-blob-sha1:`` and 40.
         progress: show a bar on a terminal.
 
     Raises:
@@ -62,7 +63,9 @@ def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> Non
                     raise SourceMissingError(
                         f"{url}: cannot be fetched ({reason}; {got} bytes so far); {advice}"
                     ) from error
-        found = "sha256:" + sha256_file(part)
+        found = f"sha256:{sha256_file(part)}"
+        if digest.startswith("git-blob-sha1:"):
+            found = f"git-blob-sha1:{blob_sha1(part.read_bytes())}"
         if found != digest:
             part.unlink()
             raise MismatchError(f"{url}: digest {found}, published {digest}; the download was dropped, {advice}")

@@ -1,13 +1,34 @@
-"""What every source gives: labels and pixels per split, class names, and where they came from."""
+"""What every source gives: labels and images per split, class names, and where they came from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
+from ltdata.images import Images, Pixels
+
+
+@dataclass(frozen=True)
+class Where:
+    """Say where a source's files are, and how they are to be read.
+
+    Attributes:
+        data_dir: folder or archive; None looks into the cache folder, then downloads.
+        lists: file or folder with the lists of a source that is defined by lists; None looks beside the images.
+        unverified: accept files whose digest is not the published one.
+        need_images: refuse a source whose image files are not all there.
+        progress: show bars on a terminal.
+    """
+
+    data_dir: Path | None = None
+    lists: Path | None = None
+    unverified: bool = False
+    need_images: bool = True
+    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -16,11 +37,24 @@ class SourceSplit:
 
     Attributes:
         labels: int64 (n,), values 0 .. C - 1.
-        pixels: RGB, uint8 (n, height, width, 3), 0-255.
+        images: as many; None where they were not asked for.
+        paths: that name the images in the rows of a manifest; None where their positions do.
     """
 
     labels: NDArray[np.int64]
-    pixels: NDArray[np.uint8]
+    images: Images | None
+    paths: tuple[str, ...] | None = None
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the images of a small source, RGB, uint8 (n, height, width, 3), 0-255.
+
+        Raises:
+            TypeError: they are files.
+        """
+        if not isinstance(self.images, Pixels):
+            raise TypeError("this source's images are not pixels")
+        return self.images.array
 
 
 @dataclass(frozen=True)
@@ -30,20 +64,23 @@ class Source:
     Attributes:
         id: such as ``cifar100``.
         class_names: one per class label.
-        splits: ``train`` first; the training split is balanced or nearly so.
+        splits: ``train`` first.
         provenance: the manifest's `source` record: id, version, urls, checksums, terms, verified, ...
-        citation: what to cite for the images.
+        citation: what to cite, images first.
+        superclass_names: one per class label, where the source has them.
     """
 
     id: str
     class_names: tuple[str, ...]
     splits: Mapping[str, SourceSplit]
     provenance: Mapping[str, Any]
-    citation: str
+    citation: tuple[str, ...]
+    superclass_names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
-            if len(split.labels) != len(split.pixels):
-                raise MismatchError(f"{self.id} {name}: {len(split.labels)} labels, {len(split.pixels)} images")
+            for what, column in (("images", split.images), ("paths", split.paths)):
+                if column is not None and len(split.labels) != len(column):
+                    raise MismatchError(f"{self.id} {name}: {len(split.labels)} labels, {len(column)} {what}")
             if split.labels.min(initial=0) < 0 or split.labels.max(initial=0) >= len(self.class_names):
                 raise MismatchError(f"{self.id} {name}: a label lies outside 0 .. {len(self.class_names) - 1}")

@@ -8,8 +8,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import ltdata
-from ace_ref.planner import expert_shares, target_categories
 from ltdata.errors import UsageError
+from ltdata.planner import expert_shares, target_categories
 
 PUBLISHED = [
     ("cifar100-lt", 100, (0.3, 0.03), (75, 0.304), (32, 0.032)),

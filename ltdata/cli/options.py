@@ -1,0 +1,61 @@
+"""Options that several commands have, and how paths are shown."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ltdata import groups, profiles
+from ltdata.errors import UsageError
+
+UNVERIFIED = "UNVERIFIED: its files do not have the published digest"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress, no messages; errors and data only.")
+out_option = click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the result goes.")
+force_option = click.option("--force", is_flag=True, help="Replace what stands there.")
+
+
+def groups_option(default: str | None) -> Callable[[Any], Any]:
+    """Make the --groups option; its help names the rules."""
+    return click.option(
+        "--groups",
+        "group_rule",
+        type=click.Choice(list(groups.RULES)),
+        default=default,
+        show_default=default is not None,
+        help="Rule that says which classes are many-, medium- and few-shot.",
+    )
+
+
+def parse_number(
+    check: Callable[[float], float], what: str
+) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """Make a callback that reads a number strictly and checks it."""
+
+    def parse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
+        try:
+            if "_" in value:  # float() takes 1_0 for 10
+                raise ValueError
+            return check(float(value))
+        except UsageError as error:
+            raise click.BadParameter(str(error)) from None
+        except ValueError:
+            raise click.BadParameter(
+                f"{what.partition(',')[0]} {value!r}: it is a number, {what.partition(', ')[2]}"
+            ) from None
+
+    return parse
+
+
+parse_imbalance_factor = parse_number(profiles.check_imbalance_factor, "imbalance factor, n_max / n_min, such as 100")
+parse_alpha = parse_number(profiles.check_alpha, "alpha, such as 6")
+
+
+def shown(path: Path) -> Path:
+    """Return the path as people would type it: relative where it lies below the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,1 @@
+"""Formats: how splits leave ltdata and come back."""

@@ -1,0 +1,199 @@
+"""Images on their way into shards: pixels of a small source, files of a large one, members of existing shards.
+
+Each kind gives, image by image, the bytes to store and their kind (``png`` or ``jpg``). Files that are JPEG or PNG,
+by their first bytes and not by their name, are copied as they are; only `max_side_px` encodes anew. A part of a
+source (`take`) is small and can be sent to another process, which does the reading.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata import png
+from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.files import sha256_bytes
+
+SUFFIXES = ("png", "jpg")
+JPEG_QUALITY = 95
+_SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
+
+
+class Images(Protocol):
+    """Give images of one split."""
+
+    def __len__(self) -> int:
+        """Count them."""
+
+    def take(self, positions: NDArray[np.int64]) -> "Images":
+        """Return those at some positions, in that order."""
+
+    def encoded(self) -> Iterator[tuple[bytes, str]]:
+        """Yield the bytes to store and one of `SUFFIXES`, image by image."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Hold images as pixels: RGB, uint8 (n, height, width, 3), 0-255; stored as PNG."""
+
+    array: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.array)
+
+    def take(self, positions: NDArray[np.int64]) -> "Pixels":
+        """Return those at some positions, in that order."""
+        return Pixels(self.array[positions])
+
+    def encoded(self) -> Iterator[tuple[bytes, str]]:
+        """Yield each as a PNG file."""
+        for pixels in self.array:
+            yield png.encode(pixels), "png"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Name images by their files.
+
+    Attributes:
+        folder: where the paths begin.
+        paths: on the disk, with forward slashes.
+        max_side_px: scale images with a longer side down to it, as JPEG of quality 95; None copies bytes.
+    """
+
+    folder: Path
+    paths: Sequence[str]
+    max_side_px: int | None = None
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.paths)
+
+    def take(self, positions: NDArray[np.int64]) -> "Files":
+        """Return those at some positions, in that order."""
+        return Files(self.folder, tuple([self.paths[n] for n in positions.tolist()]), self.max_side_px)
+
+    def encoded(self) -> Iterator[tuple[bytes, str]]:
+        """Yield each file's bytes, or a smaller JPEG.
+
+        Raises:
+            SourceMissingError: a file cannot be read.
+            MismatchError: a file is no JPEG or PNG, or, with `max_side_px`, cannot be decoded.
+        """
+        folder = f"{self.folder}/"
+        for path in self.paths:
+            place = folder + path
+            try:
+                with open(place, "rb", buffering=0) as file:  # noqa: PTH123 - 20 us an image less than Path's
+                    data = file.read()
+            except OSError as error:
+                raise SourceMissingError(f"{place}: cannot be read ({error.strerror or error})") from error
+            yield (data, kind(data, place)) if self.max_side_px is None else shrink(data, place, self.max_side_px)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Name images by their place in built shards.
+
+    Attributes:
+        shards: the tar file of each image.
+        offsets: where its bytes begin.
+        sizes: how many they are.
+        sha256: of them, checked on reading.
+    """
+
+    shards: Sequence[Path]
+    offsets: Sequence[int]
+    sizes: Sequence[int]
+    sha256: Sequence[str]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.shards)
+
+    def take(self, positions: NDArray[np.int64]) -> "Stored":
+        """Return those at some positions, in that order."""
+        numbers = positions.tolist()
+        return Stored(
+            shards=[self.shards[n] for n in numbers],
+            offsets=[self.offsets[n] for n in numbers],
+            sizes=[self.sizes[n] for n in numbers],
+            sha256=[self.sha256[n] for n in numbers],
+        )
+
+    def encoded(self) -> Iterator[tuple[bytes, str]]:
+        """Yield each image's bytes.
+
+        Raises:
+            MismatchError: a shard cannot be read, or the bytes are others.
+        """
+        for shard, offset, size, sha256 in zip(self.shards, self.offsets, self.sizes, self.sha256, strict=True):
+            try:
+                with shard.open("rb", buffering=0) as file:
+                    file.seek(offset)
+                    data = file.read(size)
+            except OSError as error:
+                raise MismatchError(f"{shard}: cannot be read ({error.strerror or error}); build it again") from error
+            if sha256_bytes(data) != sha256:
+                raise MismatchError(f"{shard}: the image at byte {offset} has another digest than its row")
+            yield data, kind(data, str(shard))
+
+
+def kind(data: bytes, place: str) -> str:
+    r"""Tell JPEG from PNG by the first bytes; `place` names the file in errors.
+
+    >>> kind(b"\xff\xd8\xff\xe0", "a.JPEG")
+    'jpg'
+
+    Raises:
+        MismatchError: it is neither.
+    """
+    for signature, suffix in _SIGNATURES.items():
+        if data.startswith(signature):
+            return suffix
+    found = "is empty" if not data else f"begins with {data[:4].hex(' ')}"
+    raise MismatchError(
+        f"{place}: {found}, so it is neither JPEG nor PNG; mend it, convert it, take it out, or use --max-side"
+    )
+
+
+def shrink(data: bytes, place: str, max_side_px: int) -> tuple[bytes, str]:
+    """Scale an image down so that its longer side has `max_side_px`, as JPEG; a small JPEG or PNG stays as it is.
+
+    Lanczos filter, RGB, no EXIF: pixels keep the orientation that they are stored in, as readers that ignore EXIF
+    (PIL, torchvision) see them. The bytes depend on the JPEG encoder, see `encoder`.
+
+    Raises:
+        MismatchError: the image cannot be decoded.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            image = Image.open(io.BytesIO(data))
+            if max(image.size) <= max_side_px and image.format in {"JPEG", "PNG"}:
+                image.load()
+                return data, kind(data, place)
+            scale = min(1.0, max_side_px / max(image.size))
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MismatchError(f"{place}: is not a readable image ({error}); mend it or take it out") from error
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=JPEG_QUALITY)
+    return out.getvalue(), "jpg"
+
+
+def encoder() -> str:
+    """Name the JPEG encoder, whose version the bytes of `shrink` depend on."""
+    import PIL
+    from PIL import features
+
+    library = "libjpeg-turbo" if features.check_feature("libjpeg_turbo") else "libjpeg"
+    return f"Pillow {PIL.__version__}, {library} {features.version_codec('jpg')}, quality {JPEG_QUALITY}"

@@ -1,0 +1,224 @@
+r"""Lists of images: the field's text lists and CSV files, read strictly, every fault named by file and line.
+
+A text list has one image per line, a path and a label; the path may hold spaces, the label is what follows the
+last one. A CSV file has a header that names the columns. A byte-order mark, CRLF, blank lines and a missing last
+newline are read past, and told as `notes`.
+
+>>> read_text_list(b"a/b c.jpg 3\r\nd.jpg 0", origin="x.txt").paths
+('a/b c.jpg', 'd.jpg')
+"""
+
+import csv
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata.errors import MismatchError
+
+PATH_COLUMNS = ("path", "source_path", "file_name", "filename", "file", "filepath", "image", "image_path", "fpath")
+LABEL_COLUMNS = ("label", "class", "category", "category_id", "target", "class_name", "species")
+SPLIT_COLUMNS = ("split", "subset", "set")
+INDEX_COLUMNS = ("source_index", "index", "idx")
+_BOM = b"\xef\xbb\xbf"
+_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Hold the rows of a list.
+
+    Attributes:
+        places: path (or position) of each image.
+        targets: label of each, as written; empty where the list has none.
+        lines: where each stood, counted from 1.
+        splits: split of each, where the list says.
+        notes: what was read past.
+        origin: names the list in errors.
+    """
+
+    places: tuple[str, ...]
+    targets: tuple[str, ...]
+    lines: Sequence[int]
+    origin: str
+    splits: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the places as checked paths: inside the source, printable, each once.
+
+        Raises:
+            MismatchError: names file and line.
+        """
+        seen: dict[str, int] = {}
+        for path, line in zip(self.places, self.lines, strict=True):
+            fault = path_fault(path)
+            if fault:
+                raise MismatchError(f"{self.origin}:{line}: path {path!r} {fault}; mend the list")
+            first = seen.setdefault(path, line)
+            if first != line:
+                raise MismatchError(
+                    f"{self.origin}:{line}: {path} is listed twice, first in line {first}; take one out"
+                )
+        return self.places
+
+    def labels(self, num_classes: int | None = None) -> NDArray[np.int64]:
+        """Return the targets as labels, int64 (n,).
+
+        Raises:
+            MismatchError: one is not a number, or not in 0 .. num_classes - 1; names file and line.
+        """
+        for target, line in zip(self.targets, self.lines, strict=True):
+            if not (target.isascii() and target.isdigit() and len(target) <= 9):
+                raise MismatchError(f"{self.origin}:{line}: label {target!r} is not a whole number; mend the list")
+        labels = np.array(self.targets, dtype=np.int64)
+        if num_classes is not None and labels.max(initial=0) >= num_classes:
+            row = int(np.argmax(labels >= num_classes))
+            raise MismatchError(
+                f"{self.origin}:{self.lines[row]}: label {labels[row]} is not in 0 .. {num_classes - 1}; mend the list"
+            )
+        return labels
+
+
+def path_fault(path: str) -> str | None:
+    """Say why a path cannot name an image inside a source; None if it can.
+
+    >>> path_fault("../a.jpg"), path_fault("a/b.jpg")
+    ('leads outside', None)
+    """
+    if not path:
+        return "is empty"
+    if _CONTROL.search(path):
+        return "holds a control character"
+    if path.startswith("/") or re.match(r"[A-Za-z]:[\\/]", path):
+        return "is absolute"
+    if ".." in path.split("/"):
+        return "leads outside"
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            return "is not UTF-8"
+    return None
+
+
+def blob_sha1(data: bytes) -> str:
+    r"""Compute the SHA-1 that git gives a file with this content.
+
+    >>> blob_sha1(b"hello\n")
+    'ce013625030ba8dba906f756967f9e9ca394464a'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def read_text_list(data: bytes, *, origin: str, labelled: bool = True) -> Listed:
+    """Read a text list, ``<path> <label>`` per line; without labels, a place per line.
+
+    Raises:
+        MismatchError: it is not UTF-8, empty, or a line has no label; names file and line.
+    """
+    lines, notes = _lines(data, origin)
+    places: list[str] = []
+    targets: list[str] = []
+    numbers: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        if not line or line.isspace():
+            continue
+        if labelled:
+            place, _, target = line.rstrip().rpartition("\t" if "\t" in line else " ")
+            if not place.strip():
+                raise MismatchError(f"{origin}:{number}: {line[:80]!r} is not a path and a label; mend the list")
+            places.append(place)
+            targets.append(target)
+        else:
+            places.append(line.strip())
+        numbers.append(number)
+    return _listed(places, targets, numbers, None, notes, origin)
+
+
+def read_csv(data: bytes, *, origin: str) -> Listed:
+    """Read a CSV file with a header: a column for the path or position, one for the label, perhaps one for the split.
+
+    Comma, semicolon or tab, whichever the header has most of. Column names: `PATH_COLUMNS` (or `INDEX_COLUMNS`),
+    `LABEL_COLUMNS`, `SPLIT_COLUMNS`; others are not looked at.
+
+    Raises:
+        MismatchError: it is not UTF-8, empty, or lacks a column or a field; names file and line.
+    """
+    lines, notes = _lines(data, origin)
+    delimiter = max(",;\t", key=lines[0].count)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    places: list[str] = []
+    targets: list[str] = []
+    splits: list[str] = []
+    numbers: list[int] = []
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+        place, label, split = (
+            next((header.index(name) for name in names if name in header), None)
+            for names in (PATH_COLUMNS + INDEX_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+        )
+        if place is None or label is None:
+            what, names = ("path", PATH_COLUMNS) if place is None else ("label", LABEL_COLUMNS)
+            shown = ",".join(header)[:80]
+            raise MismatchError(f"{origin}:1: the header {shown!r} names no column for the {what}; name it {names[0]}")
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise MismatchError(f"{origin}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
+            places.append(row[place])
+            targets.append(row[label].strip())
+            splits.append(row[split].strip() if split is not None else "")
+            numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise MismatchError(f"{origin}:{reader.line_num}: not readable as CSV ({error}); mend the file") from error
+    return _listed(places, targets, numbers, splits if split is not None else None, notes, origin)
+
+
+def _listed(
+    places: list[str],
+    targets: list[str],
+    numbers: list[int],
+    splits: list[str] | None,
+    notes: tuple[str, ...],
+    origin: str,
+) -> Listed:
+    if not places:
+        raise MismatchError(f"{origin}: lists no image; give another file")
+    return Listed(
+        places=tuple(places),
+        targets=tuple(targets),
+        lines=numbers,
+        origin=origin,
+        splits=tuple(splits) if splits is not None else None,
+        notes=notes,
+    )
+
+
+def _lines(data: bytes, origin: str) -> tuple[list[str], tuple[str, ...]]:
+    """Decode the lines of a file, and say what was read past."""
+    notes = []
+    if data.startswith(_BOM):
+        notes.append("byte-order mark")
+        data = data.removeprefix(_BOM)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise MismatchError(f"{origin}:{line}: not UTF-8 text; save the file as UTF-8") from error
+    if "\r\n" in text:
+        notes.append("CRLF")
+        text = text.replace("\r\n", "\n")
+    if not text.strip():
+        raise MismatchError(f"{origin}: is empty; give another file")
+    if not text.endswith("\n"):
+        notes.append("no last newline")
+    lines = text.split("\n")
+    if any(not line for line in lines[:-1]):
+        notes.append("blank lines")
+    return lines, tuple(notes)

@@ -1,0 +1,87 @@
+"""The folder that a command writes: free, its own to replace, or refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ltdata import index, shards
+from ltdata.errors import MismatchError, OutputError, UsageError
+from ltdata.files import exclusive, leftovers, staged_folder, tidy
+from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME
+from ltdata.reader import read_manifest, refuse_inside_build
+
+
+def resolve(out: Path) -> Path:
+    """Return the absolute path of an output folder, links followed, after clearing what a killed run left.
+
+    Raises:
+        UsageError: it is the current folder, or lies inside a build.
+        OutputError: it cannot be followed.
+    """
+    try:
+        folder = out.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself, before Python 3.13
+        raise OutputError(f"{out}: cannot be followed ({error}); choose another --out") from error
+    if folder == Path.cwd():
+        raise UsageError(f"--out {str(out)!r}: is the current folder; name one inside it")
+    refuse_inside_build(folder)
+    if leftovers(folder):
+        with exclusive(folder):
+            tidy(folder)
+    return folder
+
+
+def holds_build(folder: Path, *, force: bool) -> bool:
+    """Tell whether a finished build stands at the place, which `force` may replace; False where the place is free.
+
+    Raises:
+        UsageError: other files are there, or `force` would delete some.
+        OutputError: a file is there.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; choose another --out")
+    if not (folder / MANIFEST_NAME).exists():
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder}: holds other files and no ltdata build; choose another --out")
+        return False
+    if force:
+        foreign = _foreign(folder)
+        if foreign:
+            raise UsageError(f"{folder}: --force would delete {foreign}, which is no part of a build; move it away")
+    return True
+
+
+@contextmanager
+def new_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a staging folder that becomes `out` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UsageError: a build stands there already and `force` is not given, or other files are there.
+        OutputError: it cannot be written.
+    """
+    folder = resolve(out)
+    with exclusive(folder):
+        if holds_build(folder, force=force) and not force:
+            raise UsageError(f"{folder}: holds a build already; choose another --out, or --force to replace it")
+        with staged_folder(folder, replace=force) as staging:
+            yield staging
+
+
+def _foreign(folder: Path) -> Path | None:
+    """Return a file of the folder that no build writes; None if there is none."""
+    own = {SAMPLES_NAME, index.INDEX_NAME}
+    try:
+        read_manifest(folder)
+        own.add(MANIFEST_NAME)
+    except MismatchError:  # a damaged one is ours if our rows lie beside it
+        if (folder / SAMPLES_NAME).exists():
+            own.add(MANIFEST_NAME)
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if relative not in own and not shards.PATH_PATTERN.fullmatch(relative):
+            return path
+    return None
