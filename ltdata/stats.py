@@ -77,8 +77,15 @@ class FrequencyStats:
     groups: dict[str, GroupStats]
 
 
-def frequency_stats(class_counts: NDArray[np.integer], *, rule: str = "strict") -> FrequencyStats:
+def frequency_stats(
+    class_counts: NDArray[np.integer], *, rule: str = "strict", class_groups: NDArray[np.integer] | None = None
+) -> FrequencyStats:
     """Compute the statistics of class counts, (C,), under a named group rule.
+
+    Args:
+        class_counts: training images per class, (C,).
+        rule: one of `ltdata.groups.RULES`.
+        class_groups: shot group per class where it does not follow from the counts, (C,).
 
     Raises:
         UsageError: there are no images, a count is negative, or the rule is unknown.
@@ -90,7 +97,7 @@ def frequency_stats(class_counts: NDArray[np.integer], *, rule: str = "strict") 
     descending = np.sort(n)[::-1]
     share = n[n > 0] / total
     entropy = max(0.0, float(-(share * np.log2(share)).sum()))
-    assigned = groups.assign(n, rule=rule)
+    assigned = class_groups if class_groups is not None else groups.assign(n, rule=rule)
     head = -(-len(n) * 2 // 10)  # 20 %, rounded up, in integers
     return FrequencyStats(
         images=total,

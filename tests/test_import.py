@@ -17,6 +17,7 @@ PACKAGE = Path(ltdata.__file__).parent
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"subset"},
     {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics"},
     {"pinned", "output", "spec", "verify"},
     {"sources", "index"},

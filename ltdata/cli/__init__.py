@@ -3,7 +3,7 @@
 import click
 
 from ltdata import __version__, console
-from ltdata.cli import building, looking
+from ltdata.cli import building, looking, subsetting
 
 
 def main() -> None:
@@ -22,5 +22,6 @@ for command in (
     looking.stats,
     looking.verify,
     looking.list_splits,
+    subsetting.subset,
 ):
     cli.add_command(command)

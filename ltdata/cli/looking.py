@@ -28,7 +28,7 @@ def stats(what: str, group_rule: str | None, as_json: bool) -> None:
     manifest = catalog.find(what).manifest
     if group_rule is not None:
         manifest = manifest.with_groups(group_rule)
-    found = frequency_stats(manifest.class_counts, rule=manifest.group_rule["name"])
+    found = frequency_stats(manifest.class_counts, rule=manifest.group_rule["name"], class_groups=manifest.groups)
     if as_json:
         record = {
             "name": manifest.name,

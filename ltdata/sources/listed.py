@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.images import Files
 from ltdata.lists import Listed, blob_sha1, read_text_list
+from ltdata.manifest import Samples
 from ltdata.sources import download
 from ltdata.sources.official import IMAGENET_LT, INAT18, PLACES_LT, Official, OfficialList
 from ltdata.sources.source import Source, SourceSplit, Where
@@ -42,6 +43,11 @@ class Recognised:
     official: bool
     blob_sha1: str
     form: str
+
+    @property
+    def samples(self) -> Samples:
+        """Return the rows as a manifest has them."""
+        return Samples(self.labels, source_path=self.paths)
 
 
 def _load(dataset: Official, where: Where) -> Source:
@@ -86,10 +92,23 @@ def _load(dataset: Official, where: Where) -> Source:
         }
         for split, (path, listed) in found.items()
     }
-    provenance = {
+    record = provenance(dataset) | {"verified": all(listed.official for _, listed in found.values()), "lists": lists}
+    return Source(
+        id=dataset.id,
+        class_names=class_names,
+        splits=splits,
+        provenance=record,
+        citation=dataset.citation,
+        superclass_names=superclass_names,
+    )
+
+
+def provenance(dataset: Official) -> dict[str, Any]:
+    """Return what is published about a data set, as the manifest's `source` record has it."""
+    return {
         "id": dataset.id,
         "version": dataset.version,
-        "urls": [home + dataset.lists["train"].file for home in dataset.homes],
+        "urls": [home + official.file for official in dataset.lists.values() for home in dataset.homes],
         "checksums": {
             official.file: f"git-blob-sha1:{official.blob_sha1}"
             for official in dataset.lists.values()
@@ -97,17 +116,7 @@ def _load(dataset: Official, where: Where) -> Source:
         },
         "terms": dataset.terms,
         **({"notice": dataset.notice} if dataset.notice else {}),
-        "verified": all(listed.official for _, listed in found.values()),
-        "lists": lists,
     }
-    return Source(
-        id=dataset.id,
-        class_names=class_names,
-        splits=splits,
-        provenance=provenance,
-        citation=dataset.citation,
-        superclass_names=superclass_names,
-    )
 
 
 load_imagenet_lt = partial(_load, IMAGENET_LT)

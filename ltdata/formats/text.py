@@ -1,0 +1,49 @@
+"""Text lists and CSV files: the forms in which most splits of the field are passed on."""
+
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdata.errors import MismatchError
+from ltdata.formats.foreign import Foreign, divide, is_number, labels_of
+from ltdata.lists import Listed, read_csv, read_text_list
+
+
+def read_list(data: bytes, *, origin: str, split: str) -> Foreign:
+    """Read a text list: ``<path> <label>`` or ``<position> <label>`` per line, or a position or path alone.
+
+    Raises:
+        MismatchError: names file and line.
+    """
+    listed = read_text_list(data, origin=origin, labelled=False)
+    if any(len(place.split()) > 1 for place in listed.places):
+        listed = read_text_list(data, origin=origin)
+    return _foreign(listed, "list", split)
+
+
+def read_table(data: bytes, *, origin: str, split: str) -> Foreign:
+    """Read a CSV or TSV file with a header, see `ltdata.lists.read_csv`.
+
+    Raises:
+        MismatchError: names file and line.
+    """
+    return _foreign(read_csv(data, origin=origin), "csv", split)
+
+
+def _foreign(listed: Listed, form: str, split: str) -> Foreign:
+    rows = [f"{listed.origin}:{line}" for line in listed.lines]
+    labels, names = labels_of(listed.targets, listed.origin, rows) if listed.targets else (None, ())
+    splits = divide(listed.splits, _places(listed), labels, origin=listed.origin, default=split)
+    return Foreign(form, splits, {"class_names": list(names)} if names else {})
+
+
+def _places(listed: Listed) -> tuple[str, ...] | NDArray[np.int64]:
+    """Return positions where every place is a number, else the places as paths."""
+    if not all(map(is_number, listed.places)):
+        return listed.places
+    for place, line in zip(listed.places, listed.lines, strict=True):
+        if not (place.isascii() and place.isdigit() and len(place) <= 18):
+            raise MismatchError(
+                f"{listed.origin}:{line}: index {place!r:.40} is not a whole number of 0 or more; mend the list"
+            )
+    return np.array(listed.places, dtype=np.int64)
