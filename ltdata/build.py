@@ -184,7 +184,9 @@ def _images(source: Source, chosen: Chosen, max_side_px: int | None) -> Images:
     found = source.splits[chosen.split].images
     assert found is not None  # noqa: S101 - for the type checker: `Where.need_images` asked for them
     taken = found.take(chosen.positions)
-    return replace(taken, max_side_px=max_side_px) if isinstance(taken, Files) else taken
+    if isinstance(taken, Files):  # absolute, since workers on other machines have other current folders
+        return replace(taken, folder=taken.folder.absolute(), max_side_px=max_side_px)
+    return taken
 
 
 def _existing(folder: Path, spec: Spec, where: Where, *, force: bool) -> Built | None:

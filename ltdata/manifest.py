@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata import groups
-from ltdata.errors import MismatchError, UsageError
+from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 
 SCHEMA_VERSION = 1
@@ -196,10 +196,10 @@ class Manifest:
         """Return the rows by split.
 
         Raises:
-            UsageError: only the header is here.
+            SourceMissingError: only the header is here.
         """
         if self.samples is None:
-            raise UsageError(
+            raise SourceMissingError(
                 f"{self.name}: only the header is here, its rows come from your copy of the lists; "
                 f"ltdata build {self.source['id']} --manifest-only reads and checks them"
             )
@@ -210,7 +210,8 @@ class Manifest:
         """Return the positions of the training images in the source's training set, int64 (n,).
 
         Raises:
-            UsageError: only the header is here, or the source has paths: see `paths`.
+            SourceMissingError: only the header is here.
+        UsageError: the source has paths: see `paths`.
         """
         return self.rows["train"].positions
 
@@ -219,7 +220,8 @@ class Manifest:
         """Return the paths of the training images inside the source.
 
         Raises:
-            UsageError: only the header is here, or the source has positions: see `indices`.
+            SourceMissingError: only the header is here.
+        UsageError: the source has positions: see `indices`.
         """
         found = self.rows["train"].source_path
         if found is None:
@@ -231,7 +233,7 @@ class Manifest:
         """Return the labels of the training images, int64 (n,).
 
         Raises:
-            UsageError: only the header is here.
+            SourceMissingError: only the header is here.
         """
         return self.rows["train"].labels
 

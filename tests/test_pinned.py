@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SHARED
 
 import ltdata
 from ltdata import pinned
 from ltdata.build import make_manifest
-from ltdata.spec import Spec
 from ltdata.errors import UsageError
 from ltdata.manifest import content_digest
 from ltdata.sources import Source, Where, load_source
+from ltdata.spec import Spec
 
 REPO = Path(__file__).parent.parent
 FOLDER = REPO / "manifests"
@@ -28,6 +29,7 @@ DIGESTS = {
     "cifar10-lt-exp-if10": "2b3a8656bec514c6",
     "cifar10-lt-exp-if100": "8a54f5b6fa972295",
 }
+OFFICIAL = ["imagenet-lt", "inat18"]  # headers: their rows come from the user's copy of the lists
 NAMES = [f"{s}-lt-{p}-if{f}" for s in ("cifar10", "cifar100") for p in ("exp", "step") for f in FACTORS]
 
 
@@ -39,8 +41,8 @@ def sources(cifar100_dir: Path, cifar10_dir: Path) -> dict[str, Source]:
     }
 
 
-def test_twenty_splits_are_pinned_and_listed_by_rising_factor() -> None:
-    assert pinned.names() == NAMES
+def test_twenty_splits_are_pinned_and_listed_by_rising_factor_and_two_headers() -> None:
+    assert pinned.names() == NAMES + OFFICIAL
     assert len(NAMES) == 20
 
 
@@ -52,17 +54,18 @@ def test_sha256sums_covers_every_file_and_agrees() -> None:
         for path in FOLDER.iterdir()
         if path.name not in {"README.md", "SHA256SUMS"}
     }
-    assert sorted(listed) == sorted(name + suffix for name in NAMES for suffix in (".json", ".jsonl.gz"))
+    files = [name + suffix for name in NAMES for suffix in (".json", ".jsonl.gz")]
+    assert sorted(listed) == sorted(files + [f"{name}.json" for name in OFFICIAL])
 
 
 def test_the_readme_table_says_what_the_headers_say() -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| `(\S+)` \| ([\d,]+) \| (\d+) \| (\d+) \.\. (\d+) \| `(\w{64})` \|$", text, re.MULTILINE)
-    assert [row[0] for row in table] == NAMES
+    table = re.findall(r"^\| `(\S+)` \| ([\d,]+) \| ([\d,]+) \| (\d+) \.\. (\d+) \| `(\w{64})` \|$", text, re.MULTILINE)
+    assert [row[0] for row in table] == [*NAMES, "imagenet-lt"]
     for name, images, classes, largest, smallest, content in table:
         manifest = pinned.load(name)
         assert int(images.replace(",", "")) == manifest.splits["train"].num_samples
-        assert (int(classes), int(largest), int(smallest), content) == (
+        assert (int(classes.replace(",", "")), int(largest), int(smallest), content) == (
             manifest.num_classes,
             manifest.class_counts.max(),
             manifest.class_counts.min(),
@@ -153,6 +156,35 @@ def test_a_factor_that_is_nearly_a_pinned_one_is_another_split(near: float) -> N
         ltdata.load("cifar100-lt", imbalance_factor=near)
 
 
+@pytest.mark.parametrize(
+    ("name", "images", "groups"),
+    [
+        ("imagenet-lt", {"train": 115_846, "val": 20_000, "test": 50_000}, [385, 479, 136]),
+        ("inat18", {"train": 437_513, "val": 24_426}, [842, 4076, 3224]),
+    ],
+)
+def test_headers_of_official_lists_have_the_published_figures(
+    name: str, images: dict[str, int], groups: list[int]
+) -> None:
+    manifest = ltdata.load(name)
+    assert {split: described.num_samples for split, described in manifest.splits.items()} == images
+    assert np.bincount(manifest.groups).tolist() == groups
+    with pytest.raises(ltdata.SourceMissingError, match="--manifest-only"):
+        _ = manifest.indices
+
+
+def test_imagenet_lts_digest_follows_from_the_digests_of_the_three_published_files() -> None:
+    lists = SHARED / "data" / "lists" / "imagenet_lt"
+    if not lists.is_dir():
+        pytest.skip(f"the official lists are not here ({lists}); set LTDATA_SHARED to the folder that has them")
+    known = {"train": (115_846, "efdbdad4f050237c310b2f354cf95a8b1d7c8d57a63c4ea4bb6bf2bcb012f37f")}
+    for split, rows in (("val", 20_000), ("test", 50_000)):
+        known[split] = rows, hashlib.sha256((lists / f"ImageNet_LT_{split}.txt").read_bytes()).hexdigest()
+    lines = ["ltdata-content-2 imagenet-lt", *(f"{split} {rows} {sha}" for split, (rows, sha) in known.items())]
+    expected = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    assert ltdata.load("imagenet-lt").digest == expected
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build a wheel of this checkout the way a user's pip does."""
@@ -192,4 +224,4 @@ rows = ltdata.load("cifar100-lt", imbalance_factor=100).rows
 print(json.dumps([ltdata.__file__, pinned.names(), len(rows["train"])]))
 """
     found = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(found.stdout) == [str(tmp_path / "ltdata" / "__init__.py"), NAMES, 10_847]
+    assert json.loads(found.stdout) == [str(tmp_path / "ltdata" / "__init__.py"), NAMES + OFFICIAL, 10_847]
