@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ltdata import build, shards
-from ltdata.build import Spec
+from ltdata import build, files, png, shards
+from ltdata.spec import Spec
 
 
 def main() -> None:
@@ -37,8 +37,8 @@ def main() -> None:
 
     build.load_source = timed("read, check and parse the source", build.load_source)
     build.make_manifest = timed("select the images", build.make_manifest)
-    shards.png.encode = timed("  encode PNG", shards.png.encode)
-    shards.write_atomic = timed("  write and flush to the disk", shards.write_atomic)
+    png.encode = timed("  encode PNG", png.encode)
+    files.flush_to_disk = timed("  flush to the disk", files.flush_to_disk)
     shards.write_all = timed("make the shards", shards.write_all)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "split"

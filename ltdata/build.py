@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ltdata import __version__, engine, groups, images, index, output, protocols, shards, verify
 from ltdata.errors import UsageError
-from ltdata.files import exclusive, staged_folder, write_atomic
+from ltdata.files import exclusive, sha256_bytes, staged_folder, write_atomic
 from ltdata.images import Files, Images
 from ltdata.manifest import (
     MANIFEST_NAME,
@@ -30,7 +30,7 @@ from ltdata.manifest import (
     make_split,
     rows_to_bytes,
 )
-from ltdata.reader import read_manifest
+from ltdata.reader import read_manifest, read_samples
 from ltdata.sources import LISTED, Source, Where, load_source
 from ltdata.spec import Spec, select
 
@@ -195,8 +195,8 @@ def _existing(folder: Path, spec: Spec, where: Where, *, force: bool) -> Built |
         return None
     manifest = read_manifest(folder)
     differences = _differences(manifest, spec, where)
-    if not differences and not manifest.verified:
-        differences = _source_differences(manifest, spec, where)
+    if not differences and (where.unverified or not manifest.verified):
+        differences = _source_differences(folder, manifest, spec, where)
     if differences:
         raise UsageError(
             f"{folder}: holds another build ({'; '.join(differences)}); choose another --out, or --force to replace it"
@@ -222,17 +222,41 @@ def _differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
     ]
     if manifest.verified is False and not where.unverified:
         differences.append("made from files without the published digest, --unverified not given")
+    if spec.source == "folder":
+        differences += [] if manifest.name == spec.name else [f"name {manifest.name}, asked for {spec.name}"]
+    elif manifest.verified is None:
+        differences.append("it does not say whether its source had the published digest")
     return differences
 
 
-def _source_differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
-    """Compare a finished build with what its source holds now, where the source may have changed since."""
+def _source_differences(folder: Path, manifest: Manifest, spec: Spec, where: Where) -> list[str]:
+    """Compare a finished build with what its source holds now, where the source may have changed since.
+
+    Of lists, the rows are compared; of a folder, whose images nothing else vouches for, also every stored byte.
+    """
     if spec.source not in (*LISTED, "folder"):
         return []
-    content = make_manifest(spec, load_source(spec.source, where))[0].content_sha256
-    if content == manifest.content_sha256:
+    source = load_source(spec.source, where)
+    chosen = choose(spec, source)
+    now = make_manifest(spec, source, chosen)[0]
+    if now.content_sha256 != manifest.content_sha256:
+        return [f"content {manifest.content_sha256}, the source's images and labels now give {now.content_sha256}"]
+    if now.class_names != manifest.class_names:
+        return ["the source's classes now have other names"]
+    if spec.source != "folder" or not manifest.has_images or not _same_encoder(manifest):
         return []
-    return [f"content {manifest.content_sha256}, the source's images and labels now give {content}"]
+    rows = read_samples(folder, manifest)
+    for name, part in chosen.items():
+        digests = rows[name].sha256 or ()
+        for row, (image, _) in enumerate(_images(source, part, spec.max_side_px).encoded()):
+            if sha256_bytes(image) != digests[row]:
+                return [f"{rows[name].places[row]} has changed in the source since"]
+    return []
+
+
+def _same_encoder(manifest: Manifest) -> bool:
+    """Tell whether images stored now would have the bytes that they had then."""
+    return manifest.storage is None or manifest.storage.get("encoder") == images.encoder()
 
 
 def write_rows(manifest: Manifest, rows: Mapping[str, Samples], staging: Path) -> Manifest:

@@ -5,10 +5,10 @@ for across splits, for an image of A's train in B's test is a leak.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdata import groups
 from ltdata.errors import UsageError
@@ -18,6 +18,7 @@ from ltdata.groups import GROUP_NAMES
 
 Place = int | str
 Labels = tuple[int, ...]
+_MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class ClassDiff:
     only_a: int = 0
     only_b: int = 0
     relabelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """Count all that differs."""
+        return self.only_a + self.only_b + self.relabelled
 
     def __add__(self, other: "ClassDiff") -> "ClassDiff":
         """Add up, part by part."""
@@ -39,25 +45,31 @@ class SplitDiff:
 
     Attributes:
         rows: of A and of B.
+        common: images that both have.
         only_a: images that only A has, in A's order, each once.
         only_b: the same of B.
         relabelled: labels in A and in B of the images that have others; None where a side has no labels.
+        renumbered: one change of numbers, one-to-one, explains all of them.
         recounted: how often A and B list the images that both have, where that differs.
         repeated: how many images A lists more than once, and B.
         elsewhere: how many rows of the images that both have hold another image in the other's order.
         first_elsewhere: the first such row in A and in B, counted from 0.
         classes: what differs by class label.
+        same_names: where the sides have no path in common, how many file names they have.
     """
 
     rows: tuple[int, int]
+    common: int
     only_a: tuple[Place, ...]
     only_b: tuple[Place, ...]
     relabelled: Mapping[Place, tuple[Labels, Labels]] | None
+    renumbered: bool
     recounted: Mapping[Place, tuple[int, int]]
     repeated: tuple[int, int]
     elsewhere: int
     first_elsewhere: tuple[int, int] | None
     classes: Mapping[int, ClassDiff]
+    same_names: int
 
     @property
     def same(self) -> bool:
@@ -96,11 +108,11 @@ class Diff:
         return bool(self.splits) and not lacks and all(split.same for split in self.splits.values())
 
     def by_group(self, split: str) -> dict[str, ClassDiff]:
-        """Add up what differs in a split by shot group."""
+        """Add up what differs in a split by shot group; a class that A does not have is few-shot."""
         totals = dict.fromkeys(GROUP_NAMES, ClassDiff())
         for label, found in self.splits[split].classes.items():
-            if label < len(self.class_groups):
-                totals[GROUP_NAMES[self.class_groups[label]]] += found
+            group = self.class_groups[label] if label < len(self.class_groups) else GROUP_NAMES.index("few")
+            totals[GROUP_NAMES[group]] += found
         return totals
 
 
@@ -174,7 +186,7 @@ def compare_rows(a: ForeignSplit, b: ForeignSplit) -> SplitDiff:
                 mixed.add(place)
             elif len(labels) == len(others) or set(labels) != set(others):
                 relabelled[place] = labels, others
-    rows_a, rows_b = _common(places_a, in_a, in_b), _common(places_b, in_b, in_a)
+    rows_a, rows_b = _common(places_a, in_b, recounted), _common(places_b, in_a, recounted)
     elsewhere = [
         (row_a, row_b)
         for row_a, row_b in zip(rows_a, rows_b, strict=True)
@@ -184,9 +196,11 @@ def compare_rows(a: ForeignSplit, b: ForeignSplit) -> SplitDiff:
     only_b = {place: labels for place, labels in in_b.items() if place not in in_a}
     return SplitDiff(
         rows=(len(a), len(b)),
+        common=len(in_a) - len(only_a),
         only_a=tuple(only_a),
         only_b=tuple(only_b),
         relabelled=relabelled if labelled else None,
+        renumbered=bool(relabelled) and _is_renumbered(in_a, in_b),
         recounted=recounted,
         repeated=(len(_repeated(in_a)), len(_repeated(in_b))),
         elsewhere=len(elsewhere),
@@ -196,7 +210,20 @@ def compare_rows(a: ForeignSplit, b: ForeignSplit) -> SplitDiff:
             only_b.values() if b.labels is not None else (),
             [labels for labels, _ in relabelled.values()],
         ),
+        same_names=_same_names(a, b) if len(only_a) == len(in_a) else 0,
     )
+
+
+def _same_names(a: ForeignSplit, b: ForeignSplit) -> int:
+    """Count the file names that two sides have in common, whatever their folders."""
+    names_a, names_b = ({path.rpartition("/")[2] for path in side.paths or ()} for side in (a, b))
+    return len(names_a & names_b)
+
+
+def _is_renumbered(in_a: Mapping[Place, Labels], in_b: Mapping[Place, Labels]) -> bool:
+    pairs = [(labels[0], in_b[place][0]) for place, labels in in_a.items() if place in in_b]
+    columns = np.array(pairs, dtype=np.int64)
+    return renumbering(columns[:, 0], columns[:, 1]) is not None
 
 
 def _repeated(labels_by_place: Mapping[Place, Labels]) -> list[Place]:
@@ -212,25 +239,50 @@ def places(rows: ForeignSplit) -> Sequence[Place]:
     return found
 
 
+def count_labels(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the images of each class, int64 (C,); empty where a number is too large to be that of a class."""
+    if labels.max(initial=0) >= _MOST_CLASSES:
+        return np.zeros(0, dtype=np.int64)
+    return np.bincount(labels)
+
+
+def renumbering(labels: NDArray[np.int64], others: NDArray[np.int64]) -> dict[int, int] | None:
+    """Return the one-to-one change of labels that turns `labels` into `others`; None where there is none.
+
+    >>> renumbering(np.array([0, 0, 1]), np.array([5, 5, 3]))
+    {0: 5, 1: 3}
+    """
+    pairs = np.unique(np.stack([labels, others], axis=1), axis=0)
+    if len(np.unique(pairs[:, 0])) < len(pairs) or len(np.unique(pairs[:, 1])) < len(pairs):
+        return None
+    return dict(pairs.tolist())
+
+
 def _labels_by_place(rows: ForeignSplit, named: Sequence[Place]) -> dict[Place, Labels]:
     """Return the labels of every row of each image, in the order of the rows; without labels, a 0 per row."""
-    labels: Iterable[int] = rows.labels.tolist() if rows.labels is not None else [0] * len(named)
-    found: dict[Place, Labels] = {}
-    for place, label in zip(named, labels, strict=True):
-        found[place] = (*found[place], label) if place in found else (label,)
+    labels: list[int] = rows.labels.tolist() if rows.labels is not None else [0] * len(named)
+    found: dict[Place, Labels] = dict(zip(named, zip(labels, strict=True), strict=True))
+    if len(found) < len(named):  # some are listed more than once
+        lists: dict[Place, list[int]] = {}
+        for place, label in zip(named, labels, strict=True):
+            lists.setdefault(place, []).append(label)
+        found = {place: tuple(several) for place, several in lists.items()}
     return found
 
 
-def _common(named: Sequence[Place], own: Mapping[Place, Labels], other: Mapping[Place, Labels]) -> list[int]:
+def _common(
+    named: Sequence[Place], other: Mapping[Place, Labels], recounted: Mapping[Place, tuple[int, int]]
+) -> list[int]:
     """List the rows of the images that both sides have; of an image that one side lists more often, the first."""
-    if len(own) == len(named) == len(other) and own.keys() == other.keys():  # the usual case, and the quick one
-        return list(range(len(named)))
-    left = {place: len(other[place]) for place in own if place in other}
+    if not recounted:
+        return [row for row, place in enumerate(named) if place in other]
+    left = {place: min(times) for place, times in recounted.items()}
     rows = []
     for row, place in enumerate(named):
-        if left.get(place, 0):
-            left[place] -= 1
+        if place in other and left.get(place, 1):
             rows.append(row)
+            if place in left:
+                left[place] -= 1
     return rows
 
 
@@ -263,57 +315,6 @@ def _groups(a: Given, b: Given) -> tuple[str, tuple[int, ...]]:
         if side.manifest is not None:
             return side.manifest.group_rule["name"], tuple(side.manifest.groups.tolist())
         train = side.splits.get("train", next(iter(side.splits.values())))
-        if train.labels is not None and train.labels.min(initial=0) >= 0:
-            num_classes = max(len(side.class_names), int(train.labels.max(initial=0)) + 1)
-            counts = np.bincount(train.labels, minlength=num_classes)
-            return "strict", tuple(groups.assign(counts, rule="strict").tolist())
+        if train.labels is not None:
+            return "strict", tuple(groups.assign(count_labels(train.labels), rule="strict").tolist())
     return "strict", ()
-
-
-def record(diff: Diff, *, names: bool = False) -> dict[str, Any]:
-    """Return what differs as a record for machines; with `names`, the images too."""
-    return {
-        "same": diff.same,
-        **{key: _side_record(side) for key, side in (("a", diff.a), ("b", diff.b))},
-        "group_rule": diff.rule,
-        "splits": {name: _split_record(diff, name, names=names) for name in diff.splits},
-        "splits_only_in_a": list(diff.missing_b),
-        "splits_only_in_b": list(diff.missing_a),
-        "shared_across_splits": [
-            {"a": split_a, "b": split_b, "images": len(paths), **({"names": list(paths)} if names else {})}
-            for (split_a, split_b), paths in diff.shared.items()
-        ],
-    }
-
-
-def _side_record(side: Given) -> dict[str, Any]:
-    return {
-        "name": side.name,
-        "form": side.form,
-        "source": side.source,
-        "content_sha256": side.manifest.content_sha256 if side.manifest is not None else None,
-    }
-
-
-def _split_record(diff: Diff, name: str, *, names: bool) -> dict[str, Any]:
-    found = diff.splits[name]
-    images = {
-        "only_in_a": list(found.only_a),
-        "only_in_b": list(found.only_b),
-        "relabelled": [[place, list(a), list(b)] for place, (a, b) in (found.relabelled or {}).items()],
-        "listed_other_times": [[place, *times] for place, times in found.recounted.items()],
-    }
-    return {
-        "same": found.same,
-        "rows_a": found.rows[0],
-        "rows_b": found.rows[1],
-        **{what: len(listed) for what, listed in images.items()},
-        **({"relabelled": None} if found.relabelled is None else {}),
-        "repeated_a": found.repeated[0],
-        "repeated_b": found.repeated[1],
-        "elsewhere": found.elsewhere,
-        "first_elsewhere": list(found.first_elsewhere) if found.first_elsewhere else None,
-        "groups": {group: asdict(counts) for group, counts in diff.by_group(name).items()},
-        "classes": {str(label): asdict(counts) for label, counts in found.classes.items()},
-        **({"names": images} if names else {}),
-    }

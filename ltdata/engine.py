@@ -3,16 +3,25 @@
 A shard is a function of what its job carries, so who writes it changes no byte.
 """
 
+import logging
+import re
 import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
+from ltdata import images
 from ltdata.errors import LtdataError, UsageError
+from ltdata.manifest import SCHEMA_VERSION
 
-_ANSWER_S = 10
+_ANSWER_S = 10  # that a scheduler has to answer
+_LOST_S = 60  # that a cluster may be without workers, which a restart takes
 
 
 @dataclass(frozen=True)
@@ -27,16 +36,16 @@ class Engine:
 def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
     """Start `count` processes here, or go to the Dask cluster whose scheduler listens at an address.
 
-    The workers of a cluster must have ltdata installed and see the output folder, and files that the images come
-    from, under the same names.
+    The workers of a cluster must have the same ltdata and JPEG encoder installed, and see the output folder, and
+    files that the images come from, under the same names.
 
     Args:
         count: at least 1; 1 works in this process.
         scheduler: such as ``tcp://10.0.0.5:8786``; then `count` has no meaning.
 
     Raises:
-        UsageError: the count is below 1, or Dask is not installed.
-        LtdataError: no scheduler with workers answers there.
+        UsageError: the count is below 1, the address is none, or Dask is not installed.
+        LtdataError: no scheduler with such workers answers there, or they are lost.
     """
     if count < 1:
         raise UsageError(f"{count} workers: at least 1 is needed")
@@ -52,24 +61,96 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
 
 @contextmanager
 def _dask(address: str) -> Iterator[Engine]:
+    place = re.fullmatch(r"(?:(?:tcp|tls|wss?|ucx)://)?\[?([^/\[\]\s]+?)\]?:([0-9]{1,5})", address)
+    if not place:
+        raise UsageError(f"scheduler {address!r}: its address is such as tcp://10.0.0.5:8786")
     try:
         from distributed import Client, KilledWorker
+        from distributed.utils import silence_logging_cmgr
     except ImportError:
         raise UsageError("Dask is not installed; install it with: pip install 'ltdata[distributed]'") from None
     try:
+        _greet(address, place[1], int(place[2]))
         client = Client(address, timeout=_ANSWER_S, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # a server that is none of Dask's brings forth anything
+        reason = str(error) or type(error).__name__
         raise LtdataError(
-            f"{address}: no Dask scheduler answers ({error}); start one, or leave out --engine"
+            f"{address}: no Dask scheduler answers ({reason}); start one, or leave out --engine"
         ) from error
-    with client:
+    with silence_logging_cmgr(logging.CRITICAL), client:  # what goes wrong is told in one line
         threads = sum(client.nthreads().values())
         if not threads:
             raise LtdataError(f"{address}: the Dask scheduler has no workers; start one with: dask worker {address}")
+        _compare_workers(client, address)
+        executor = client.get_executor()
         try:
-            yield Engine(client.get_executor(), 2 * threads)
+            with _watched(client, executor):
+                yield Engine(executor, 2 * threads)
         except KilledWorker as error:
             raise LtdataError(f"{address}: a Dask worker died ({error}); look at its log, then run again") from error
+        except CancelledError as error:
+            raise LtdataError(
+                f"{address}: the Dask scheduler, or every worker, was lost; start it, then run again"
+            ) from error
+
+
+@contextmanager
+def _watched(client: Any, executor: Executor) -> Iterator[None]:
+    """Cancel what waits for a cluster that has had no worker for a while: Dask itself waits without end."""
+    done = threading.Event()
+
+    def watch() -> None:
+        seen = time.monotonic()
+        while not done.wait(_LOST_S / 10):
+            with suppress(Exception):  # of a lost connection, which Dask mends or ends by itself
+                seen = time.monotonic() if client.nthreads() else seen
+            if time.monotonic() - seen > _LOST_S:
+                executor.shutdown(wait=False)  # Dask's cancels
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join(1)
+
+
+def _greet(address: str, host: str, port: int) -> None:
+    """Fail soon where no scheduler listens: `Client` tries again a refusal, and waits without end for an answer."""
+    import asyncio
+
+    from distributed import Security
+    from distributed.comm.core import connect
+
+    async def greet() -> None:
+        comm = await connect(address, timeout=_ANSWER_S, **Security().get_connection_args("client"))
+        await comm.close()
+
+    socket.create_connection((host, port), timeout=_ANSWER_S).close()
+    with ThreadPoolExecutor(1) as thread:  # this one may have a running loop, as in a notebook
+        thread.submit(asyncio.run, asyncio.wait_for(greet(), _ANSWER_S)).result()
+
+
+def installed() -> str:
+    """Say what the bytes of shards depend on where this is run."""
+    return f"ltdata with manifests of version {SCHEMA_VERSION}, {images.encoder()}"
+
+
+def _compare_workers(client: Any, address: str) -> None:
+    """Refuse a cluster whose workers would write other bytes.
+
+    Raises:
+        LtdataError: names the first such worker.
+    """
+    try:
+        found = client.run(installed)
+    except ImportError as error:
+        raise LtdataError(f"{address}: a Dask worker has no ltdata ({error}); install it there") from error
+    for worker, there in found.items():
+        if there != installed():
+            raise LtdataError(f"{worker}: has {there}; here is {installed()}; install the same there")
 
 
 def _leave_interrupts() -> None:

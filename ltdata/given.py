@@ -1,12 +1,12 @@
 """What is given to be compared or identified: one of ltdata's splits, or anyone's file, seen the same way."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ltdata import catalog, formats
-from ltdata.errors import SourceMissingError
 from ltdata.formats.foreign import ForeignSplit
 from ltdata.manifest import MANIFEST_NAME, Manifest, Samples
 
@@ -52,7 +52,7 @@ def read(what: str, *, header_alone: bool = False) -> Given:
         MismatchError: it is not readable.
     """
     path = Path(what)
-    if is_file(path) and not _is_header(path):
+    if _is_foreign(path):
         foreign = formats.read(path)
         source = foreign.about.get("source")
         return Given(
@@ -62,16 +62,14 @@ def read(what: str, *, header_alone: bool = False) -> Given:
             source=str(source.get("id")) if isinstance(source, Mapping) else source and str(source),
             about=foreign.about,
         )
-    header_only = header_alone and (is_file(path) and path.name != MANIFEST_NAME)
-    found = catalog.find(what, rows=not header_only)
+    found = catalog.find(what, rows=not header_alone)
+    if header_alone and found.folder is not None:
+        found = catalog.find(what, rows=True)
     manifest = found.manifest
-    rows: Mapping[str, Samples] = {}
-    if not (header_alone and manifest.samples is None):
-        rows = manifest.rows
     return Given(
         name=what,
-        form="header" if header_only else "folder" if found.folder else "pinned split",
-        splits={name: from_samples(samples) for name, samples in rows.items()},
+        form="folder" if found.folder is not None else "header" if is_file(path) else "pinned split",
+        splits={name: from_samples(samples) for name, samples in (manifest.samples or {}).items()},
         source=str(manifest.source["id"]),
         manifest=manifest,
     )
@@ -83,23 +81,15 @@ def from_samples(samples: Samples) -> ForeignSplit:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a file is there; names that no file can have are none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    """Tell whether a file is there; a name that no file can have is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for such a name
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file whole.
-
-    Raises:
-        SourceMissingError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+def _is_foreign(path: Path) -> bool:
+    """Tell whether a file, or a folder, is there that is no manifest of ltdata's."""
+    if is_file(path):
+        return not _is_header(path)
+    return os.path.isdir(path) and not is_file(path / MANIFEST_NAME)  # noqa: PTH112 - as above
 
 
 def _is_header(path: Path) -> bool:

@@ -1,8 +1,8 @@
 r"""Lists of images: the field's text lists and CSV files, read strictly, every fault named by file and line.
 
 A text list has one image per line, a path and a label; the path may hold spaces, the label is what follows the
-last one. A CSV file has a header that names the columns. A byte-order mark, CRLF, blank lines and a missing last
-newline are read past, and told as `notes`.
+last one, or the last tab where the line has one. A CSV file has a header that names the columns. A byte-order mark,
+CRLF, blank lines and a missing last newline are read past, and told as `notes`.
 
 >>> read_text_list(b"a/b c.jpg 3\r\nd.jpg 0", origin="x.txt").paths
 ('a/b c.jpg', 'd.jpg')
@@ -34,10 +34,11 @@ class Listed:
     Attributes:
         places: path (or position) of each image.
         targets: label of each, as written; empty where the list has none.
-        lines: where each stood, counted from 1.
+        lines: where each stood: its line, counted from 1, or what else names it.
         splits: split of each, where the list says.
         notes: what was read past.
         origin: names the list in errors.
+        mark: stands between `origin` and a line there.
     """
 
     places: tuple[str, ...]
@@ -46,6 +47,11 @@ class Listed:
     origin: str
     splits: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    mark: str = ":"
+
+    def at(self, row: int) -> str:
+        """Name a row in an error: ``list.txt:7``."""
+        return f"{self.origin}{self.mark}{self.lines[row]}"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -55,15 +61,13 @@ class Listed:
             MismatchError: names file and line.
         """
         seen: dict[str, int] = {}
-        for path, line in zip(self.places, self.lines, strict=True):
+        for row, path in enumerate(self.places):
             fault = path_fault(path)
             if fault:
-                raise MismatchError(f"{self.origin}:{line}: path {path!r} {fault}; mend the list")
-            first = seen.setdefault(path, line)
-            if first != line:
-                raise MismatchError(
-                    f"{self.origin}:{line}: {path} is listed twice, first in line {first}; take one out"
-                )
+                raise MismatchError(f"{self.at(row)}: path {path!r} {fault}; mend the list")
+            first = seen.setdefault(path, row)
+            if first != row:
+                raise MismatchError(f"{self.at(row)}: {path} is listed twice, first in {self.at(first)}; take one out")
         return self.places
 
     def labels(self, num_classes: int | None = None) -> NDArray[np.int64]:
@@ -72,15 +76,13 @@ class Listed:
         Raises:
             MismatchError: one is not a number, or not in 0 .. num_classes - 1; names file and line.
         """
-        for target, line in zip(self.targets, self.lines, strict=True):
+        for row, target in enumerate(self.targets):
             if not (target.isascii() and target.isdigit() and len(target) <= 9):
-                raise MismatchError(f"{self.origin}:{line}: label {target!r} is not a whole number; mend the list")
+                raise MismatchError(f"{self.at(row)}: label {target[:80]!r} is not a whole number; mend the list")
         labels = np.array(self.targets, dtype=np.int64)
         if num_classes is not None and labels.max(initial=0) >= num_classes:
             row = int(np.argmax(labels >= num_classes))
-            raise MismatchError(
-                f"{self.origin}:{self.lines[row]}: label {labels[row]} is not in 0 .. {num_classes - 1}; mend the list"
-            )
+            raise MismatchError(f"{self.at(row)}: label {labels[row]} is not in 0 .. {num_classes - 1}; mend the list")
         return labels
 
 
@@ -90,20 +92,34 @@ def path_fault(path: str) -> str | None:
     >>> path_fault("../a.jpg"), path_fault("a/b.jpg")
     ('leads outside', None)
     """
-    if not path:
-        return "is empty"
-    if _CONTROL.search(path):
-        return "holds a control character"
     if path.startswith("/") or re.match(r"[A-Za-z]:[\\/]", path):
         return "is absolute"
     if ".." in path.split("/"):
         return "leads outside"
-    if not path.isascii():
+    return text_fault(path)
+
+
+def text_fault(text: str) -> str | None:
+    """Say why a text cannot stand in a list or a manifest as it is; None if it can."""
+    if not text:
+        return "is empty"
+    if _CONTROL.search(text):
+        return "holds a control character"
+    if not text.isascii():
         try:
-            path.encode()
+            text.encode()
         except UnicodeEncodeError:
             return "is not UTF-8"
     return None
+
+
+def printable(name: str) -> str:
+    r"""Return a file's name as a manifest can hold it: itself, or escaped where `text_fault` finds one.
+
+    >>> printable("café.txt"), printable("a\nb")
+    ('café.txt', 'a\\nb')
+    """
+    return ascii(name)[1:-1] if text_fault(name) else name
 
 
 def blob_sha1(data: bytes) -> str:
@@ -132,7 +148,7 @@ def read_text_list(data: bytes, *, origin: str, labelled: bool = True) -> Listed
             place, _, target = line.rstrip().rpartition("\t" if "\t" in line else " ")
             if not place.strip():
                 raise MismatchError(f"{origin}:{number}: {line[:80]!r} is not a path and a label; mend the list")
-            places.append(place)
+            places.append(place.rstrip())
             targets.append(target)
         else:
             places.append(line.strip())
@@ -143,15 +159,15 @@ def read_text_list(data: bytes, *, origin: str, labelled: bool = True) -> Listed
 def read_csv(data: bytes, *, origin: str) -> Listed:
     """Read a CSV file with a header: a column for the path or position, one for the label, perhaps one for the split.
 
-    Comma, semicolon or tab, whichever the header has most of. Column names: `PATH_COLUMNS` (or `INDEX_COLUMNS`),
-    `LABEL_COLUMNS`, `SPLIT_COLUMNS`; others are not looked at.
+    Comma, semicolon or tab, whichever the header has most of; blanks after it are no part of a field, unless quoted.
+    Column names: `PATH_COLUMNS` (or `INDEX_COLUMNS`), `LABEL_COLUMNS`, `SPLIT_COLUMNS`; others are not looked at.
 
     Raises:
         MismatchError: it is not UTF-8, empty, or lacks a column or a field; names file and line.
     """
     lines, notes = _lines(data, origin)
     delimiter = max(",;\t", key=lines[0].count)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader([f"{line}\n" for line in lines], delimiter=delimiter, strict=True, skipinitialspace=True)
     places: list[str] = []
     targets: list[str] = []
     splits: list[str] = []
@@ -167,7 +183,7 @@ def read_csv(data: bytes, *, origin: str) -> Listed:
             shown = ",".join(header)[:80]
             raise MismatchError(f"{origin}:1: the header {shown!r} names no column for the {what}; name it {names[0]}")
         for row in reader:
-            if not row:
+            if row in ([], [""]):
                 continue
             if len(row) != len(header):
                 raise MismatchError(f"{origin}:{reader.line_num}: {len(row)} fields, the header has {len(header)}")
@@ -219,6 +235,6 @@ def _lines(data: bytes, origin: str) -> tuple[list[str], tuple[str, ...]]:
     if not text.endswith("\n"):
         notes.append("no last newline")
     lines = text.split("\n")
-    if any(not line for line in lines[:-1]):
+    if any(not line.strip() for line in lines[:-1]):
         notes.append("blank lines")
     return lines, tuple(notes)

@@ -9,10 +9,10 @@ Both are those of LDAM-DRW (Cao et al., NeurIPS 2019), truncation included; pape
 that code is given 0.01.
 
 * ``pareto``: with n_min = n_max / IF, n_c = trunc(n_min + (n_max - n_min) (q_c - q_{C-1}) / (q_0 - q_{C-1})), where
-  q_c = ((c + 1/2) / C) ** (-1 / alpha) - 1 are quantiles of the Pareto (Lomax) distribution
+  q_c = (2 c + 1) ** (-1 / alpha) falls as the quantiles of the Pareto (Lomax) distribution at (c + 1/2) / C do
 
 ImageNet-LT was drawn at random from a Pareto distribution with alpha = 6 and sizes 5 .. 1280; these quantiles have its
-shape (352 classes above 100 and 163 below 20, where it has 385 and 136), not its numbers.
+shape (349 classes above 100 and 163 below 20, where it has 385 and 136), not its numbers.
 
 >>> class_counts("exp", num_classes=10, n_max=5000, imbalance_factor=100).tolist()
 [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
@@ -89,9 +89,9 @@ def class_counts(
         head = num_classes // 2
         counts = [int(n_max)] * head + [int(n_max / imbalance_factor)] * (num_classes - head)
     elif profile == "pareto":
-        n_min = n_max / imbalance_factor
-        q = ((np.arange(num_classes) + 0.5) / num_classes) ** (-1 / check_alpha(alpha)) - 1
-        counts = [int(n) for n in n_min + (n_max - n_min) * (q - q[-1]) / (q[0] - q[-1])]
+        n_min, power = n_max / imbalance_factor, -1 / check_alpha(alpha)
+        q = [(2 * c + 1) ** power for c in range(num_classes)]  # Python's: numpy's power is another on some processors
+        counts = [int(n_max)] + [int(n_min + (n_max - n_min) * (q_c - q[-1]) / (q[0] - q[-1])) for q_c in q[1:]]
     else:
         raise UsageError(f"profile {profile!r}: choose one of {', '.join(PROFILES)}")
     if counts[-1] < 1:

@@ -67,6 +67,8 @@ def hold_out(
     Raises:
         UsageError: a class would be left without images.
     """
+    if not any(per_class):
+        return [np.zeros(0, dtype=np.int64) for _ in per_class], np.arange(len(labels), dtype=np.int64)
     rng = np.random.RandomState([seed, 1])
     held: list[list[NDArray[np.int64]]] = [[] for _ in per_class]
     rest = np.ones(len(labels), dtype=bool)

@@ -9,20 +9,17 @@ random access by other programs; it is not needed here, and `ltdata verify` comp
 import json
 import re
 import tarfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ltdata import images
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.groups import GROUP_NAMES
-from ltdata.images import SUFFIXES
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Samples, Shard, rows_from_bytes
 from ltdata.shards import KEY_DIGITS, header, key, label_member
 
@@ -127,11 +124,17 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
     for place, row, member in members(folder, manifest, split, samples):
-        decoded = decode_named(member, place)
+        decoded = decode_named(member, place, samples, row)
         if pixels is None:
             pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
-        if seen[row] or decoded.shape != pixels.shape[1:]:
-            raise MismatchError(f"{place}: {member.name} is there twice, or of another size than the first")
+        if seen[row]:
+            raise MismatchError(f"{place}: {member.name} is there twice; build it again")
+        if decoded.shape != pixels.shape[1:]:
+            (height, width, _), (rows, columns, _) = decoded.shape, pixels.shape[1:]
+            raise MismatchError(
+                f"{place}: {member.name} has {width} x {height} pixels, others {columns} x {rows}; as one array only "
+                "images of one size can be read"
+            )
         pixels[row], seen[row] = decoded, True
     if pixels is None or not seen.all():
         raise MismatchError(f"{folder}: {int((~seen).sum())} {split} images are in no shard; build it again")
@@ -190,21 +193,26 @@ def _viewed(folder: Path, manifest: Manifest, split: str, samples: Samples) -> I
 
 
 def decode(image: bytes) -> NDArray[np.uint8]:
-    """Decode a PNG or JPEG file to RGB, uint8 (height, width, 3)."""
-    with warnings.catch_warnings(action="error"), Image.open(BytesIO(image), formats=("PNG", "JPEG")) as opened:
-        return np.asarray(opened.convert("RGB"))
+    """Decode a PNG or JPEG file to RGB, uint8 (height, width, 3); see `ltdata.images.decode`."""
+    return np.asarray(images.decode(image, ("PNG", "JPEG")))
 
 
-def decode_named(member: Member, place: Path) -> NDArray[np.uint8]:
-    """Decode a member; `place` names its shard in errors.
+def decode_named(member: Member, place: Path, samples: Samples, row: int) -> NDArray[np.uint8]:
+    """Decode a member; `place` names its shard in errors, `samples` at `row` the file that it was.
 
     Raises:
-        MismatchError: it is not a readable image.
+        MismatchError: it is not a readable image, or not the one that its name says.
     """
     try:
-        return decode(member.image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-        raise MismatchError(f"{place}: {member.name} is not readable ({error}); build it again") from error
+        pixels = decode(member.image)
+        if not member.name.endswith(images.kind(member.image, member.name)):
+            raise ValueError("its content is of the other kind")
+        return pixels
+    except ValueError as error:
+        origin = f" ({samples.source_path[row]})" if samples.source_path is not None else ""
+        raise MismatchError(
+            f"{place}: {member.name}{origin} is not readable ({error}); mend the source and build it again"
+        ) from error
 
 
 def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[Member]:
@@ -230,7 +238,7 @@ def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[
         if (
             not 0 <= row < len(samples)
             or row in found
-            or suffix not in SUFFIXES
+            or suffix not in images.SUFFIXES
             or not re.fullmatch(rb"[0-7]{11}", digits)
         ):
             raise MismatchError(f"{folder / shard.path}: {stem!r} is no sample of this split; build it again")

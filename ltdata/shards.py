@@ -9,6 +9,7 @@ its row in the split, so the protocol's order can always be restored:
 """
 
 import hashlib
+import platform
 import re
 import tarfile
 from collections import deque
@@ -22,14 +23,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.errors import LtdataError
-from ltdata.files import atomic_file, sha256_bytes
+from ltdata.errors import LtdataError, OutputError
+from ltdata.files import atomic_file, sha256_bytes, start_flush
 from ltdata.groups import GROUP_NAMES
 from ltdata.images import Images
 from ltdata.manifest import Shard
 
 SAMPLES_PER_SHARD = 2000  # about 10 MB at CIFAR's size, 200 MB of photographs
 KEY_DIGITS = 8
+_FLUSH_BYTES = 1 << 24
 PATH_PATTERN = re.compile(r"(train|val|test)/(many|medium|few|val|test)-[0-9]{6}\.tar")
 
 
@@ -163,6 +165,8 @@ def write_all(
                 finish(waiting.popleft().result())
         while waiting:
             finish(waiting.popleft().result())
+        for leftover in folder.glob("*/.*.tmp"):  # of a killed Dask worker, whose shard another one wrote
+            leftover.unlink()
     except BrokenProcessPool as error:
         raise LtdataError(
             "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
@@ -180,8 +184,13 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
         LtdataError: an image cannot be read, or the shard cannot be written.
     """
     offsets, sizes, digests = [], [], []
-    sha256, at = hashlib.sha256(), 0
-    (folder / job.path).parent.mkdir(exist_ok=True)  # not its parents: a staging folder that is gone stays gone
+    sha256, at, flushed = hashlib.sha256(), 0, 0
+    try:
+        (folder / job.path).parent.mkdir(exist_ok=True)  # not its parents: a staging folder that is gone stays gone
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"{folder}: is not there for the worker on {platform.node()}; give --out a folder that all machines share"
+        ) from error
     with atomic_file(folder / job.path) as tar:
         for row, label, (image, suffix) in zip(
             job.rows.tolist(), job.labels.tolist(), job.images.encoded(), strict=True
@@ -195,6 +204,9 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
                 tar.write(part)
                 sha256.update(part)
                 at += len(part)
+            if at - flushed > _FLUSH_BYTES:
+                start_flush(tar, flushed, at)
+                flushed = at
         end = bytes(2 * tarfile.BLOCKSIZE + -(at + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
         tar.write(end)
         sha256.update(end)

@@ -83,9 +83,11 @@ def _shard_faults(
             if sum(shard.num_samples for shard in split.shards) != split.num_samples:
                 faults.append(f"{folder}: the {name} shards do not add up to {split.num_samples} samples")
             seen: set[int] = set()
-            for checked in pool.map(check, split.shards, [samples.get(name)] * len(split.shards)):
+            found = pool.map(check, split.shards, [samples.get(name)] * len(split.shards))
+            for shard, checked in zip(split.shards, found, strict=True):
                 rows = set(checked.located.rows.tolist())
-                faults += [f"{folder}: {key(row)} of {name} is in another shard too" for row in sorted(rows & seen)[:1]]
+                twice = sorted(rows & seen)[:1]
+                faults += [f"{folder / shard.path}: {key(row)} is in another shard too" for row in twice]
                 faults += checked.faults
                 seen |= rows
                 located[name].append(checked.located)
@@ -106,11 +108,12 @@ def _check(folder: Path, shard: Shard, samples: Samples | None, *, images: bool)
     faults: list[str] = []
     try:
         data = read_shard(folder, shard)
-        for member in walk(data, folder, shard, samples) if samples is not None else ():
-            places.append((member.row, member.offset, len(member.image)))
-            if images:
+        if samples is not None:
+            for member in walk(data, folder, shard, samples):
+                places.append((member.row, member.offset, len(member.image)))
                 try:
-                    decode_named(member, folder / shard.path)
+                    if images:
+                        decode_named(member, folder / shard.path, samples, member.row)
                 except MismatchError as fault:
                     faults.append(str(fault))
     except MismatchError as fault:
@@ -137,7 +140,7 @@ def _view_faults(
                     if rows.sha256 is not None and rows.sha256[row] != sha256_bytes(member.image):
                         faults.append(f"{place}: {member.name} has another digest than the view's row")
                     if images:
-                        decode_named(member, place)
+                        decode_named(member, place, rows, row)
                     bar.update()
             except MismatchError as fault:
                 faults.append(str(fault))

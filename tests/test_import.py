@@ -17,7 +17,9 @@ PACKAGE = Path(ltdata.__file__).parent
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"subset"},
+    {"subset", "compare", "identify"},
+    {"given", "adapters"},
+    {"formats"},
     {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics"},
     {"pinned", "output", "spec", "verify"},
     {"sources", "index"},

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ltdata import shards
+from ltdata import engine, shards
 from ltdata.build import Built, build
-from ltdata.spec import Spec
 from ltdata.errors import LtdataError
 from ltdata.groups import GROUP_NAMES
 from ltdata.reader import read_samples
 from ltdata.sources import Source, Where, load_source
+from ltdata.spec import Spec
 
 # The digits at IF 20, seed 0. A pin may change with the format version (SCHEMA_VERSION in ltdata.manifest) and for
 # no other reason: people compare these digests, and a rebuilt data set must be the one that was published.
@@ -253,7 +253,10 @@ class _Fatal:
 
 
 def test_a_worker_that_dies_is_reported(tmp_path: Path) -> None:
-    job = shards.ShardJob("a.tar", (_Fatal(),), np.zeros(1, np.int64), np.zeros((1, 2, 2, 3), np.uint8))  # type: ignore[arg-type]
-    with pytest.raises(LtdataError, match="worker"):
-        shards.write_all([lambda: job], tmp_path, workers=2)
-    assert not (tmp_path / "a.tar").exists()
+    job = shards.ShardJob("train/many-000000.tar", np.arange(1), np.zeros(1, np.int64), _Fatal())  # type: ignore[arg-type]
+    with (
+        pytest.raises(LtdataError, match="a worker process ended abruptly.*--workers"),
+        engine.start(2) as crew,
+    ):
+        shards.write_all([lambda: job], tmp_path, executor=crew.executor, ahead=crew.ahead)
+    assert list(tmp_path.rglob("*.tar")) == []

@@ -3,7 +3,7 @@
 import click
 
 from ltdata import __version__, console
-from ltdata.cli import building, looking, subsetting
+from ltdata.cli import building, comparing, exchange, looking, subsetting
 
 
 def main() -> None:
@@ -22,6 +22,10 @@ for command in (
     looking.stats,
     looking.verify,
     looking.list_splits,
+    comparing.diff,
+    comparing.identify,
     subsetting.subset,
+    exchange.export,
+    exchange.import_,
 ):
     cli.add_command(command)

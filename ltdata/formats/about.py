@@ -7,18 +7,10 @@ from typing import Any
 from ltdata.errors import MismatchError
 from ltdata.manifest import Manifest, Samples, content_digest
 
-KEYS = (
-    "name",
-    "content_sha256",
-    "source",
-    "protocol",
-    "group_rule",
-    "class_groups",
-    "class_names",
-    "superclass_names",
-    "citation",
-    "created_by",
-)
+_TEXTS = ("name", "content_sha256")
+_OBJECTS = ("source", "protocol", "group_rule")
+_LISTS = {"class_groups": int, "class_names": str, "superclass_names": str, "citation": str}
+KEYS = (*_TEXTS, *_OBJECTS, *_LISTS)
 
 
 def about(manifest: Manifest, rows: Mapping[str, Samples]) -> dict[str, Any]:
@@ -28,11 +20,16 @@ def about(manifest: Manifest, rows: Mapping[str, Samples]) -> dict[str, Any]:
     return {key: record[key] for key in KEYS if key in record}
 
 
+def about_json(manifest: Manifest, rows: Mapping[str, Samples]) -> str:
+    """Write `about` as JSON text."""
+    return json.dumps(about(manifest, rows), ensure_ascii=False)
+
+
 def about_from_json(text: str | bytes, origin: str) -> dict[str, Any]:
-    """Read what a file says of itself; fields of other names are left out.
+    """Read what a file says of itself.
 
     Raises:
-        MismatchError: it is no JSON object.
+        MismatchError: it is not readable, or see `checked`.
     """
     try:
         record = json.loads(text)
@@ -42,11 +39,27 @@ def about_from_json(text: str | bytes, origin: str) -> dict[str, Any]:
 
 
 def checked(record: object, origin: str) -> dict[str, Any]:
-    """Check that a record is an object, and keep the header's fields of it.
+    """Return a header's fields out of a record, after checking their types; other fields are left out.
 
     Raises:
-        MismatchError: it is not.
+        MismatchError: it is no object, or a field is of another type.
     """
     if not isinstance(record, dict):
         raise MismatchError(f"{origin}: what it says of itself is no JSON object; export it again")
-    return {key: record[key] for key in KEYS if key in record}
+    found = {key: record[key] for key in KEYS if key in record}
+    for key, value in found.items():
+        kind: type = str if key in _TEXTS else dict if key in _OBJECTS else list
+        fits = isinstance(value, kind)
+        if fits and key in _LISTS:
+            fits = all(isinstance(item, _LISTS[key]) and not isinstance(item, bool) for item in value)
+        if key == "source":
+            fits = fits and isinstance(value.get("id"), str)
+        if key == "protocol":
+            fits = fits and isinstance(value.get("name"), str) and isinstance(value.get("params"), dict)
+        if not fits:
+            raise MismatchError(f"{origin}: says of itself {key} {str(value)[:40]!r}, which cannot be; export it again")
+    try:
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate could not be written again
+    except UnicodeEncodeError as error:
+        raise MismatchError(f"{origin}: what it says of itself is not UTF-8 ({error.reason}); mend it") from error
+    return found

@@ -1,8 +1,10 @@
 """NumPy files: positions as .npy, whole splits as .npz. Nothing is ever unpickled."""
 
+import io
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
-from ltdata.formats.about import about_from_json
-from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, read_bytes, whole_numbers
+from ltdata.formats.about import about_from_json, about_json
+from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, whole_numbers
+from ltdata.manifest import Manifest, Samples
+from ltdata.sources.coco import read_bytes
 from ltdata.sources.folder import SPLIT_NAMES
 
-ABOUT = "about"  # of an .npz file: the header's fields, as JSON text
+_ABOUT = "about"  # of an .npz file: the header's fields, as JSON text
 _MAX_BYTES = 1 << 31  # unpacked; the paths of iNaturalist 2018 as a unicode array have 0.2 GB
 _SPLIT = "|".join(SPLIT_NAMES)
 _PLACES = re.compile(rf"({_SPLIT})|(?:({_SPLIT})_)?(?:index|indices|indexes|idx|positions?|paths?|arr_0)")
 _LABELS = re.compile(rf"(?:({_SPLIT})_)?(?:labels?|targets?)")
+
+
+def npy_bytes(values: NDArray[np.int64]) -> bytes:
+    """Write numbers as an .npy file, int64 little-endian (n,)."""
+    buffer = io.BytesIO()
+    np.save(buffer, values.astype("<i8"), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def npz_bytes(manifest: Manifest, rows: Mapping[str, Samples]) -> bytes:
+    """Write splits as an .npz file: ``train_index`` or ``train_path``, ``train_label``, ...; and ``about``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, samples in rows.items():
+        if samples.source_path is not None:
+            arrays[f"{name}_path"] = np.array(samples.source_path, dtype=np.str_)
+        else:
+            arrays[f"{name}_index"] = samples.positions.astype("<i8")
+        arrays[f"{name}_label"] = samples.labels.astype("<i8")
+    arrays[_ABOUT] = np.array(about_json(manifest, rows))
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
 
 
 def read_npy(path: Path, *, split: str) -> Foreign:
@@ -28,12 +54,7 @@ def read_npy(path: Path, *, split: str) -> Foreign:
         SourceMissingError: it cannot be read.
         MismatchError: it holds anything but whole numbers of 0 or more.
     """
-    with_header = read_bytes(path)
-    try:
-        with warnings.catch_warnings(action="error"):
-            values = np.array(np.load(path, mmap_mode="r", allow_pickle=False)) if with_header else np.zeros(0)
-    except Exception as error:  # noqa: BLE001 - of a garbled file numpy raises nearly anything
-        raise _unreadable(path, error) from error
+    values = _array(read_bytes(path), str(path))
     return Foreign("npy", {split: ForeignSplit(positions=whole_numbers(values, str(path), "index"))})
 
 
@@ -47,56 +68,70 @@ def read_npz(path: Path, *, split: str) -> Foreign:
         SourceMissingError: it cannot be read.
         MismatchError: it holds no such arrays, or wrong ones.
     """
-    arrays = _arrays(path)
+    members = _members(path)
+    arrays = {name: _array(data, f"{path}: {name}") for name, data in members.items()}
     places = _columns(arrays, _PLACES, split, path)
     labels = _columns(arrays, _LABELS, split, path)
     if not places:
         held = ", ".join(arrays)[:80] or "nothing"
         raise MismatchError(f"{path}: holds {held}; name the positions train_index, the labels train_label")
+    stray = next((labels[name] for name in labels if name not in places), None)
+    if stray is not None:
+        raise MismatchError(f"{path}: {stray} belongs to no positions; add them, or take it out")
     splits = {}
     for name, key in places.items():
         array, of_labels = arrays[key], None
         if name in labels:
             of_labels = whole_numbers(arrays[labels[name]], f"{path}: {labels[name]}", "label")
-            if len(of_labels) != len(array):
-                raise MismatchError(f"{path}: {len(array)} rows in {key}, {len(of_labels)} in {labels[name]}")
+            if array.ndim != 1 or len(of_labels) != len(array):
+                raise MismatchError(f"{path}: {key} has shape {array.shape}, {labels[name]} {of_labels.shape}")
         if array.dtype.kind == "U" and array.ndim == 1:
             splits[name] = ForeignSplit(paths=tuple(array.tolist()), labels=of_labels)
         else:
             positions = whole_numbers(array, f"{path}: {key}", "index")
             splits[name] = ForeignSplit(positions=positions, labels=of_labels)
-    about = about_from_json(str(arrays[ABOUT]), str(path)) if ABOUT in arrays else {}
+    about = about_from_json(str(arrays[_ABOUT]), str(path)) if _ABOUT in arrays else {}
     return Foreign("npz", in_order(splits), about)
 
 
-def _columns(arrays: dict[str, NDArray[Any]], pattern: re.Pattern[str], default: str, path: Path) -> dict[str, str]:
+def _columns(arrays: Mapping[str, NDArray[Any]], pattern: re.Pattern[str], default: str, path: Path) -> dict[str, str]:
     """Return, by split, the name of the array that a pattern finds."""
     found: dict[str, str] = {}
     for key in arrays:
         match = pattern.fullmatch(key.lower())
         if match is None:
             continue
-        word = next((group for group in match.groups() if group), default)
-        name = SPLIT_NAMES[word]
+        name = SPLIT_NAMES[next((group for group in match.groups() if group), default)]
         if name in found:
             raise MismatchError(f"{path}: {found[name]} and {key} both mean {name}; take one out")
         found[name] = key
     return found
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an .npz file, unless they would unpack to an absurd size."""
-    read_bytes(path)
+def _array(data: bytes, origin: str) -> NDArray[Any]:
+    """Read one .npy file; never more memory is touched than it has bytes, whatever its header says."""
     try:
-        with warnings.catch_warnings(action="error"), zipfile.ZipFile(path) as packed:
+        with warnings.catch_warnings(action="error"):
+            return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # of a garbled file numpy raises nearly anything
+        raise _unreadable(origin, error) from error
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """Unpack the .npy files of an .npz file, unless they would have an absurd size."""
+    data = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
             total = sum(member.file_size for member in packed.infolist())
             if total > _MAX_BYTES:
-                raise ValueError(f"unpacks to {total} bytes, {_MAX_BYTES} at most are read")  # noqa: TRY301
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except Exception as error:  # noqa: BLE001 - as above
-        raise _unreadable(path, error) from error
+                raise MismatchError(f"{path}: unpacks to {total:,} bytes, {_MAX_BYTES:,} at most are read")
+            names = [name for name in packed.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): packed.read(name) for name in names}
+    except MismatchError:
+        raise
+    except Exception as error:  # as above
+        raise _unreadable(str(path), error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> MismatchError:
-    return MismatchError(f"{path}: not a readable file of arrays ({error or type(error).__name__}); save it again")
+def _unreadable(origin: str, error: Exception) -> MismatchError:
+    return MismatchError(f"{origin}: not a readable file of arrays ({error or type(error).__name__}); save it again")

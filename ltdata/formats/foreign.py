@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.errors import MismatchError
 from ltdata.sources.folder import SPLIT_NAMES
 
 SPLIT_ORDER = ("train", "val", "test")
@@ -52,18 +51,6 @@ class Foreign:
     format: str
     splits: Mapping[str, ForeignSplit]
     about: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file whole.
-
-    Raises:
-        SourceMissingError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
 
 
 def split_of_file(stem: str) -> str | None:
@@ -192,11 +179,9 @@ def divide(
     if splits is None:
         parts = {default: np.arange(len(places))}
     else:
-        words = np.array(splits, dtype=object)
-        parts = {}
-        for word in dict.fromkeys(splits):
-            name = split_named(word, origin) if word else default
-            parts[name] = np.sort(np.concatenate([parts.get(name, np.zeros(0, np.int64)), np.flatnonzero(words == word)]))
+        named = {word: split_named(word, origin) if word else default for word in dict.fromkeys(splits)}
+        column = np.array([named[word] for word in splits])
+        parts = {name: np.flatnonzero(column == name) for name in dict.fromkeys(named.values())}
     found = {}
     for name, rows in parts.items():
         taken = labels[rows] if labels is not None else None

@@ -5,16 +5,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltdata.errors import MismatchError
-from ltdata.formats.about import checked
+from ltdata.formats.about import about, checked
 from ltdata.formats.foreign import Foreign, ForeignSplit, divide, in_order, integers, labels_of, split_named
+from ltdata.manifest import Manifest, Samples
+from ltdata.sources.coco import read_coco
 from ltdata.sources.folder import SPLIT_NAMES
-from ltdata.sources.listed import read_coco
 
 _PLACES = ("indices", "idx", "index", "dataset", "positions", "paths")
 _LABELS = ("labels", "label", "targets")
 _PATH_KEYS = ("fpath", "file_name", "path")
 _LABEL_KEYS = ("category_id", "image_label", "label")
 _FORMS = '[...], {"train": [...], "test": [...]}, {"indices": [...]}, or images and annotations'
+
+
+def json_bytes(manifest: Manifest, rows: Mapping[str, Samples]) -> bytes:
+    """Write splits as JSON: ``train``, ... with positions or paths, ``labels`` with those of each, and ``about``."""
+    record = {
+        **{name: list(samples.places) for name, samples in rows.items()},
+        "labels": {name: samples.labels.tolist() for name, samples in rows.items()},
+        "about": about(manifest, rows),
+    }
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in record.items()]
+    return ("{" + ",\n".join(lines) + "}\n").encode()
 
 
 def read_json(data: bytes, *, origin: str, split: str) -> Foreign:
@@ -47,6 +59,8 @@ def read_json(data: bytes, *, origin: str, split: str) -> Foreign:
 def _by_split(record: Mapping[str, Any], named: Mapping[str, Any], origin: str) -> Foreign:
     """Read a file that names splits; each is a list of places, or an object."""
     labels = record.get("labels", {})
+    if isinstance(labels, list) and len(named) == 1:
+        labels = dict.fromkeys(named, labels)
     if not isinstance(labels, dict):
         raise MismatchError(f"{origin}: labels is no object with a list per split; mend the file")
     glt = all(isinstance(value, dict) for value in named.values())
@@ -56,8 +70,8 @@ def _by_split(record: Mapping[str, Any], named: Mapping[str, Any], origin: str) 
         if name in splits:
             raise MismatchError(f"{origin}: two splits mean {name}; take one out")
         splits[name] = _object(value, place) if isinstance(value, dict) else _split(value, labels.get(key), place)
-    about = checked(record["about"], origin) if "about" in record else {}
-    return Foreign("glt" if glt else "json", in_order(splits), about)
+    said = checked(record["about"], origin) if "about" in record else {}
+    return Foreign("glt" if glt else "json", in_order(splits), said)
 
 
 def _object(record: Mapping[str, Any], origin: str) -> ForeignSplit:

@@ -1,30 +1,46 @@
 """Parquet files, with pyarrow."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ltdata.errors import MismatchError, UsageError
-from ltdata.formats.about import about_from_json
-from ltdata.formats.foreign import Foreign, divide, integers, labels_of, read_bytes
+from ltdata.formats.about import about_from_json, about_json
+from ltdata.formats.foreign import Foreign, divide, integers, labels_of
 from ltdata.lists import INDEX_COLUMNS, LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS
+from ltdata.manifest import Manifest, Samples
+from ltdata.sources.coco import read_bytes
 
-METADATA_KEY = b"ltdata"
+COLUMNS = frozenset((*PATH_COLUMNS, *INDEX_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS))
+_ABOUT = b"ltdata"  # of the schema's metadata: the header's fields, as JSON text
 
 
-def require() -> Any:
-    """Import pyarrow.parquet.
+def to_bytes(manifest: Manifest, rows: Mapping[str, Samples]) -> bytes:
+    """Write splits as a Parquet file: columns split, source_index or source_path, label.
+
+    The same bytes for the same version of pyarrow, which the file names.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: pyarrow is not installed.
     """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: pip install 'ltdata[parquet]'") from error
-    return pyarrow.parquet
+    _require()
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    by_path = all(samples.source_path is not None for samples in rows.values())
+    places = [place for samples in rows.values() for place in samples.places]
+    columns = {
+        "split": pa.array([name for name, samples in rows.items() for _ in range(len(samples))], pa.string()),
+        "source_path" if by_path else "source_index": pa.array(places, pa.string() if by_path else pa.int64()),
+        "label": pa.array(np.concatenate([samples.labels for samples in rows.values()]), pa.int64()),
+    }
+    table = pa.table(columns).replace_schema_metadata({_ABOUT: about_json(manifest, rows).encode()})
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
 
 
 def read(path: Path, *, split: str) -> Foreign:
@@ -37,24 +53,32 @@ def read(path: Path, *, split: str) -> Foreign:
         UsageError: pyarrow is not installed.
         MismatchError: it is cut, or lacks a column.
     """
-    parquet = require()
-    read_bytes(path)
+    _require()
+    from pyarrow import parquet
+
+    data = read_bytes(path)
     try:
-        schema = parquet.read_schema(path)
-        places = [name for name in schema.names if name.lower() in PATH_COLUMNS + INDEX_COLUMNS]
-        labels = [name for name in schema.names if name.lower() in LABEL_COLUMNS]
-        splits = [name for name in schema.names if name.lower() in SPLIT_COLUMNS]
-        columns = [*places, *labels, *splits]
-        table = parquet.ParquetFile(path).read(columns=columns)
-        values = {name: table.column(name).to_pylist() for name in columns}
-    except Exception as error:  # noqa: BLE001 - pyarrow's errors share no base
+        file = parquet.ParquetFile(io.BytesIO(data))
+        schema = file.schema_arrow
+        wanted = [field.name for field in schema if field.name.lower() in COLUMNS and is_plain(field.type)]
+        table = file.read(columns=wanted)
+        values = {name: table.column(name).to_pylist() for name in wanted}
+    except Exception as error:  # pyarrow's errors share no base
         raise MismatchError(f"{path}: not readable as Parquet ({error}): cut off? fetch it again") from error
-    about = about_from_json(metadata, str(path)) if (metadata := (schema.metadata or {}).get(METADATA_KEY)) else {}
-    return table_to_foreign("parquet", values, origin=str(path), split=split, about=about)
+    metadata = (schema.metadata or {}).get(_ABOUT)
+    about = about_from_json(metadata, str(path)) if metadata is not None else {}
+    return from_columns("parquet", values, about, origin=str(path), split=split)
 
 
-def table_to_foreign(
-    form: str, values: dict[str, Sequence[Any]], *, origin: str, split: str, about: dict[str, Any]
+def is_plain(kind: Any) -> bool:
+    """Tell whether an Arrow type is one that paths, positions, labels or splits may have: no images, no lists."""
+    import pyarrow as pa
+
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def from_columns(
+    form: str, values: Mapping[str, Sequence[Any]], about: Mapping[str, Any], *, origin: str, split: str
 ) -> Foreign:
     """Make splits of the columns of a table.
 
@@ -66,18 +90,25 @@ def table_to_foreign(
         for names in (PATH_COLUMNS + INDEX_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
     if places is None:
-        raise MismatchError(
-            f"{origin}: no column names the images ({', '.join(values)[:80] or 'none known'}); call it source_path or "
-            "source_index"
-        )
+        held = ", ".join(values)[:80] or "none that is known"
+        raise MismatchError(f"{origin}: columns {held}; name the images in source_index or source_path")
     for row, word in enumerate(splits or (), start=1):
         if not isinstance(word, str):
             raise MismatchError(f"{origin}: row {row}: split {word!r:.40} is none of train, val, test; mend the file")
     of_labels, names = labels_of(labels, origin) if labels is not None else (None, ())
-    named: Sequence[str] | Any
-    if len(places) and all(isinstance(place, str) for place in places):
-        named = tuple(places)
-    else:
-        named = integers(places, origin, "index") if len(places) else np.zeros(0, np.int64)
-    found = divide(splits, named, of_labels, origin=origin, default=split)
+    by_path = len(places) > 0 and all(isinstance(place, str) for place in places)
+    found = divide(
+        splits,
+        tuple(places) if by_path else integers(places, origin, "index"),
+        of_labels,
+        origin=origin,
+        default=split,
+    )
     return Foreign(form, found, about or ({"class_names": list(names)} if names else {}))
+
+
+def _require() -> None:
+    try:
+        import pyarrow  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise UsageError("Parquet needs pyarrow: pip install 'ltdata[parquet]'") from error

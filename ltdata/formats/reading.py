@@ -1,13 +1,15 @@
 """Read anything that may say which images make a split: told apart by its name, read strictly."""
 
+import os
 from pathlib import Path
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.formats import arrays, huggingface, jsons, parquet, text
 from ltdata.formats.about import about
-from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, read_bytes, split_of_file
+from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_of_file
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME
 from ltdata.reader import read_manifest, read_samples
+from ltdata.sources.coco import read_bytes
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".npy", ".npz", ".json", ".parquet")
 
@@ -24,9 +26,9 @@ def read(path: Path) -> Foreign:
         UsageError: it is of no known form, or a library that reads it is not installed.
         MismatchError: it is not what its name says; names file and row.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - takes names that no file can have
         return _read_folder(path)
-    if not path.exists():
+    if not os.path.isfile(path):  # noqa: PTH113 - as above
         raise SourceMissingError(f"{path}: no such file or folder; name a list, an array or an export")
     if path.name == MANIFEST_NAME and (path.parent / SAMPLES_NAME).is_file():
         return _read_build(path.parent)

@@ -1,5 +1,8 @@
 """Text lists and CSV files: the forms in which most splits of the field are passed on."""
 
+import csv
+import io
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +10,18 @@ from numpy.typing import NDArray
 from ltdata.errors import MismatchError
 from ltdata.formats.foreign import Foreign, divide, is_number, labels_of
 from ltdata.lists import Listed, read_csv, read_text_list
+from ltdata.manifest import Samples
+
+
+def table_bytes(rows: Mapping[str, Samples]) -> bytes:
+    """Write splits as a CSV file, UTF-8, LF: ``split,source_index,label``, or ``split,source_path,label``."""
+    by_path = any(samples.source_path is not None for samples in rows.values())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["split", "source_path" if by_path else "source_index", "label"])
+    for name, samples in rows.items():
+        writer.writerows(zip([name] * len(samples), samples.places, samples.labels.tolist(), strict=True))
+    return text.getvalue().encode()
 
 
 def read_list(data: bytes, *, origin: str, split: str) -> Foreign:
@@ -42,7 +57,7 @@ def _places(listed: Listed) -> tuple[str, ...] | NDArray[np.int64]:
     if not all(map(is_number, listed.places)):
         return listed.places
     for place, line in zip(listed.places, listed.lines, strict=True):
-        if not (place.isascii() and place.isdigit() and len(place) <= 18):
+        if not (place.isascii() and place.isdigit() and len(place) <= 19 and int(place) < 2**63):
             raise MismatchError(
                 f"{listed.origin}:{line}: index {place!r:.40} is not a whole number of 0 or more; mend the list"
             )

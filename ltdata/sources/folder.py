@@ -4,29 +4,31 @@
     D/train/cat/1.jpg, D/val/dog/2.jpg          with val and test (or valid, validation) of their own
     a list: text (`path class`), CSV or TSV     paths from D, classes as names or numbers, perhaps a split column
 
-Classes are sorted by name, as torchvision's ImageFolder sorts them; images by path. Hidden files and files that are
-no images by their name are left out, counted, and named in the manifest. What is no image inside is refused when it
-is stored.
+Classes are sorted by name, as torchvision's ImageFolder sorts them; images by path. Hidden files and folders, files
+that are no images by their name, and files that lie in no class are left out, counted, and named in the manifest.
+What is no image inside is refused when it is stored.
 """
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.files import sha256_bytes
+from ltdata.files import sha256_file
 from ltdata.images import Files
-from ltdata.lists import Listed, path_fault, read_csv, read_text_list
-from ltdata.sources.listed import locate, refuse_missing
+from ltdata.lists import Listed, path_fault, printable, read_csv, read_text_list, text_fault
+from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.source import Source, SourceSplit, Where
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
 _SHOWN = 5
 
 Rows = list[tuple[str, str]]  # path, class
@@ -46,7 +48,8 @@ def load_folder(where: Where) -> Source:
     skipped: list[str] = []
     if where.lists is not None:
         found, record = _from_list(where.lists, folder)
-        numbered = all(name.isascii() and name.isdigit() for rows in found.values() for _, name in rows)
+        names = [name for rows in found.values() for _, name in rows]
+        numbered = all(name.isascii() and name.isdigit() and len(name) <= 9 for name in names)
         if numbered:
             found = {split: [(path, str(int(name))) for path, name in rows] for split, rows in found.items()}
     else:
@@ -58,7 +61,7 @@ def load_folder(where: Where) -> Source:
     if where.need_images and where.lists is not None:
         refuse_missing(folder, [locate(folder, listed, (str,)) for listed in paths.values()])
     if skipped:
-        record["left_out"] = {"files": len(skipped), "first": skipped[:_SHOWN]}
+        record["left_out"] = {"files": len(skipped), "first": [printable(path) for path in skipped[:_SHOWN]]}
     return Source(
         id="folder",
         class_names=class_names,
@@ -70,29 +73,22 @@ def load_folder(where: Where) -> Source:
             )
             for split, rows in found.items()
         },
-        provenance={"id": "folder", "version": folder.resolve().name, "terms": "your own", **record},
+        provenance={"id": "folder", "version": printable(folder.resolve().name), "terms": "your own", **record},
         citation=(),
     )
 
 
 def _from_folders(root: Path) -> tuple[dict[str, Rows], list[str]]:
-    """Find the images of every split below a folder, and the files that are left out."""
-    inside = _subfolders(root)
-    split_of = {name: SPLIT_NAMES[name.lower()] for name in inside if name.lower() in SPLIT_NAMES}
-    if (
-        "train" not in split_of.values()
-        or len(split_of) < len(inside)
-        or not all(_subfolders(root / n) for n in inside)
-    ):
-        split_of = {"": "train"}
-    if len(set(split_of.values())) < len(split_of):
-        raise UsageError(f"{root}: {', '.join(split_of)} mean one split twice; rename one")
+    """Find the images of every split below a folder, and what is left out."""
     found: dict[str, Rows] = {}
     skipped: list[str] = []
+    split_of = _split_folders(root)
+    if "" not in split_of:
+        skipped += _outside_classes(root, "")
     for name, split in sorted(split_of.items(), key=lambda item: list(SPLIT_NAMES.values()).index(item[1])):
         folder = root / name
         prefix = f"{name}/" if name else ""
-        skipped += [prefix + entry.name for entry in _entries(folder) if not entry.is_dir()]
+        skipped += _outside_classes(folder, prefix)
         rows: Rows = []
         for class_name in _subfolders(folder):
             images, others = _images(folder / class_name, prefix + class_name)
@@ -104,14 +100,55 @@ def _from_folders(root: Path) -> tuple[dict[str, Rows], list[str]]:
     return found, skipped
 
 
+def _split_folders(root: Path) -> dict[str, str]:
+    """Return the split of each folder that holds classes: those named after splits, else the root, named ``""``.
+
+    Raises:
+        UsageError: they could be meant one way or the other.
+    """
+    inside = _subfolders(root)
+    split_of = {
+        name: SPLIT_NAMES[name.lower()]
+        for name in inside
+        if name.lower() in SPLIT_NAMES and _subfolders(root / name)  # a class may be called "train"
+    }
+    if not split_of:
+        return {"": "train"}
+    other = next((name for name in inside if name not in split_of), None)
+    if other is not None:
+        raise UsageError(
+            f"{root}: {next(iter(split_of))} holds classes, like a split, and {other} does not, like a class; move one "
+            "away, or name the images with --lists"
+        )
+    if "train" not in split_of.values():
+        raise UsageError(f"{root}: holds {', '.join(split_of)}, and no train; add it, or name the images with --lists")
+    if len(set(split_of.values())) < len(split_of):
+        raise UsageError(f"{root}: {', '.join(split_of)} mean one split twice; rename one")
+    return split_of
+
+
+def _outside_classes(folder: Path, prefix: str) -> list[str]:
+    """List what lies beside the class folders."""
+    return [
+        prefix + entry.name + ("/" if entry.is_dir() else "")
+        for entry in _entries(folder)
+        if not entry.is_dir() or entry.name.startswith(".")
+    ]
+
+
 def _images(folder: Path, prefix: str) -> tuple[list[str], list[str]]:
-    """List the images below a class folder, sorted by path, and the files that are none."""
+    """List the images below a class folder, sorted by path, and what is left out."""
     images: list[str] = []
     others: list[str] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
         inner = Path(place).relative_to(folder).as_posix()
         start = prefix + "/" if inner == "." else f"{prefix}/{inner}/"
+        for name in folders:
+            link = Path(place, name)
+            if link.is_symlink() and Path(place).resolve().is_relative_to(link.resolve()):
+                raise MismatchError(f"{link}: links to a folder that it lies in; take it out")
+        others += [f"{start}{name}/" for name in folders if name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             wanted = Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
             (images if wanted else others).append(start + name)
@@ -155,7 +192,11 @@ def read_list(path: Path) -> Listed:
 def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]:
     """Read one list, or train, val and test lists out of a folder."""
     if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.stem.lower() in SPLIT_NAMES and file.is_file()]
+        files = [
+            file
+            for file in sorted(path.iterdir())
+            if file.stem.lower() in SPLIT_NAMES and file.suffix.lower() in LIST_SUFFIXES and file.is_file()
+        ]
         if not any(SPLIT_NAMES[file.stem.lower()] == "train" for file in files):
             raise SourceMissingError(f"{path}: holds no train.txt or train.csv; put it there, or name the list itself")
         listed = [(SPLIT_NAMES[file.stem.lower()], read_list(file)) for file in files]
@@ -163,15 +204,17 @@ def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]
         listed = [("train", read_list(path))]
     found: dict[str, Rows] = {}
     origin: dict[str, str] = {}
+    roots = [root.absolute(), root.resolve()]
     for named, part in listed:
-        inside = Listed(tuple(_relative(place, root) for place in part.places), part.targets, part.lines, part.origin)
+        inside = replace(part, places=tuple([_relative(place, roots) for place in part.places]))
         splits = part.splits if part.splits is not None else [named] * len(inside.places)
-        for place, target, split, line in zip(inside.paths, part.targets, splits, part.lines, strict=True):
-            here = f"{part.origin}:{line}"
+        for row, (place, target, split) in enumerate(zip(inside.paths, part.targets, splits, strict=True)):
+            here = part.at(row)
             if split.lower() not in SPLIT_NAMES:
                 raise MismatchError(f"{here}: split {split!r} is none of train, val, test; mend the list")
-            if not target:
-                raise MismatchError(f"{here}: no class; mend the list")
+            fault = text_fault(target)
+            if fault:
+                raise MismatchError(f"{here}: class {target!r} {fault}; mend the list")
             if origin.setdefault(place, here) != here:
                 raise MismatchError(f"{here}: {place} is listed twice, first in {origin[place]}; take one out")
             found.setdefault(SPLIT_NAMES[split.lower()], []).append((place, target))
@@ -185,21 +228,27 @@ def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]
     record = {
         "form": "list",
         "lists": [
-            {"file": Path(part.origin).name, "rows": len(part.places), "notes": list(part.notes)} for _, part in listed
+            {"file": printable(Path(part.origin).name), "rows": len(part.places), "notes": list(part.notes)}
+            for _, part in listed
         ],
         "checksums": {
-            Path(part.origin).name: f"sha256:{sha256_bytes(Path(part.origin).read_bytes())}" for _, part in listed
+            printable(Path(part.origin).name): f"sha256:{sha256_file(Path(part.origin))}" for _, part in listed
         },
     }
     return {split: found[split] for split in ("train", "val", "test") if split in found}, record
 
 
-def _relative(place: str, root: Path) -> str:
-    """Return a listed path as one inside the folder, with forward slashes."""
-    absolute = Path(place)
-    if absolute.is_absolute() and absolute.is_relative_to(root.resolve()):
-        return absolute.relative_to(root.resolve()).as_posix()
-    return place.removeprefix("./")
+def _relative(place: str, roots: Sequence[Path]) -> str:
+    """Return a listed path as one inside the folder, whose names are `roots`: forward slashes, one at a time.
+
+    Where a path has backslashes alone, as lists from Windows do, they are its slashes.
+    """
+    if "\\" in place and "/" not in place:
+        place = place.replace("\\", "/")
+    if place.startswith("/"):
+        absolute = Path(place)
+        place = next((absolute.relative_to(root).as_posix() for root in roots if absolute.is_relative_to(root)), place)
+    return PurePosixPath(place).as_posix() if place else place
 
 
 def _class_names(found: Mapping[str, Rows], folder: Path, *, numbered: bool) -> tuple[str, ...]:

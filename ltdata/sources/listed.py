@@ -4,9 +4,7 @@ A list is looked for in `--lists`, in the data folder and in the cache folder, a
 its digest, in whatever form it comes. iNaturalist is also read from the competition's JSON files.
 """
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +18,10 @@ from ltdata.images import Files
 from ltdata.lists import Listed, blob_sha1, read_text_list
 from ltdata.manifest import Samples
 from ltdata.sources import download
+from ltdata.sources.coco import read_bytes, read_categories, read_coco
+from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.official import IMAGENET_LT, INAT18, PLACES_LT, Official, OfficialList
 from ltdata.sources.source import Source, SourceSplit, Where
-
-_SHOWN = 5  # missing files named in an error
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,9 @@ class Recognised:
         labels: int64 (n,).
         official: whether its rows have the official digest, or, where none is published, the published figures.
         blob_sha1: of the rows, written as the official list writes them.
-        form: ``official``, or how it differs from the official file: other paths, CRLF, no last newline, ...
+        form: ``official``, or how it differs from the official file: other paths, CRLF, no last newline, ...; also
+            where no digest is published and only the figures are the published ones.
+        rows: as they were read.
     """
 
     paths: tuple[str, ...]
@@ -43,14 +43,25 @@ class Recognised:
     official: bool
     blob_sha1: str
     form: str
+    rows: Listed
 
     @property
     def samples(self) -> Samples:
         """Return the rows as a manifest has them."""
         return Samples(self.labels, source_path=self.paths)
 
+    def record(self, file: str) -> dict[str, Any]:
+        """Return what the manifest records of a list; `file` names it."""
+        return {
+            "file": file,
+            "rows": len(self.labels),
+            "git_blob_sha1": self.blob_sha1,
+            "official": self.official,
+            "form": self.form,
+        }
 
-def _load(dataset: Official, where: Where) -> Source:
+
+def load_listed(dataset: Official, where: Where) -> Source:
     """Read lists and class names, and find the images; see `load_source`."""
     if where.lists is not None and not where.lists.exists():
         raise SourceMissingError(f"{where.lists}: does not exist; name a folder with {_names(dataset)}")
@@ -68,12 +79,12 @@ def _load(dataset: Official, where: Where) -> Source:
     for split in dataset.lists:  # train first: a flat list does not name its classes, and train does
         place, rows = _read(dataset, split, where)
         found[split] = place, recognise(dataset, split, rows, class_names=names)
-        names = names or _named_classes(dataset, found[split][1])
+        names = names or named_classes(dataset, found[split][1])
     _check_against_train(dataset, found)
     for split, (path, listed) in found.items():
         if not listed.official and not where.unverified:
             raise MismatchError(_complaint(dataset, split, path, listed))
-    class_names, superclass_names = _class_names(dataset, found["train"][1], where)
+    class_names, superclass_names = class_names_of(dataset, found["train"][1], where)
     images: dict[str, Files] = {}
     if where.need_images and where.data_dir is not None:
         places = {split: locate(where.data_dir, listed.paths, dataset.places) for split, (_, listed) in found.items()}
@@ -82,16 +93,7 @@ def _load(dataset: Official, where: Where) -> Source:
     splits = {
         split: SourceSplit(listed.labels, images.get(split), listed.paths) for split, (_, listed) in found.items()
     }
-    lists = {
-        split: {
-            "file": path.name,
-            "rows": len(listed.labels),
-            "git_blob_sha1": listed.blob_sha1,
-            "official": listed.official,
-            "form": listed.form,
-        }
-        for split, (path, listed) in found.items()
-    }
+    lists = {split: listed.record(path.name) for split, (path, listed) in found.items()}
     record = provenance(dataset) | {"verified": all(listed.official for _, listed in found.values()), "lists": lists}
     return Source(
         id=dataset.id,
@@ -119,9 +121,9 @@ def provenance(dataset: Official) -> dict[str, Any]:
     }
 
 
-load_imagenet_lt = partial(_load, IMAGENET_LT)
-load_inat18 = partial(_load, INAT18)
-load_places_lt = partial(_load, PLACES_LT)
+load_imagenet_lt = partial(load_listed, IMAGENET_LT)
+load_inat18 = partial(load_listed, INAT18)
+load_places_lt = partial(load_listed, PLACES_LT)
 
 
 def recognise(
@@ -147,9 +149,10 @@ def recognise(
             names[label] = name
     written = _write(zip(listed.places, numbers, strict=True))
     sha1 = blob_sha1(written)
+    undigested = [] if official.blob_sha1 is not None else ["published figures, no digest is published"]
     if _is_official(dataset, split, official, written, labels):
-        form = "; ".join(listed.notes) or "official"
-        return Recognised(listed.paths, labels, official=True, blob_sha1=sha1, form=form)
+        form = "; ".join([*undigested, *listed.notes]) or "official"
+        return Recognised(listed.paths, labels, official=True, blob_sha1=sha1, form=form, rows=listed)
     if all(label in names for label in numbers):
         canonical = [dataset.canonical(path, names[label]) for path, label in zip(listed.places, numbers, strict=True)]
         rewritten = _write(zip(canonical, numbers, strict=True))
@@ -159,13 +162,15 @@ def recognise(
                 labels=labels,
                 official=True,
                 blob_sha1=blob_sha1(rewritten),
-                form="; ".join(["other paths", *listed.notes]),
+                form="; ".join(["other paths", *undigested, *listed.notes]),
+                rows=listed,
             )
-    return Recognised(listed.paths, labels, official=False, blob_sha1=sha1, form="; ".join(["unknown", *listed.notes]))
+    form = "; ".join(["unknown", *listed.notes])
+    return Recognised(listed.paths, labels, official=False, blob_sha1=sha1, form=form, rows=listed)
 
 
 def _write(rows: Any) -> bytes:
-    return "".join([f"{path} {label}\n" for path, label in rows]).encode()
+    return "".join([f"{path} {label}\n" for path, label in rows]).encode(errors="replace")  # JSON may hold anything
 
 
 def _is_official(
@@ -191,14 +196,10 @@ def _names(dataset: Official) -> str:
 def _read(dataset: Official, split: str, where: Where) -> tuple[Path, Listed]:
     """Find the list of a split, download it if need be, and read it."""
     path = _find(dataset, split, where)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-    return path, (read_coco if path.suffix == ".json" else read_text_list)(data, origin=str(path))
+    return path, (read_coco if path.suffix == ".json" else read_text_list)(read_bytes(path), origin=str(path))
 
 
-def _named_classes(dataset: Official, listed: Recognised) -> dict[int, str]:
+def named_classes(dataset: Official, listed: Recognised) -> dict[int, str]:
     """Return the class that the paths of each label name."""
     labels = listed.labels.tolist()
     named = ((label, dataset.class_of(path)) for path, label in zip(listed.paths, labels, strict=True))
@@ -213,13 +214,7 @@ def _find(dataset: Official, split: str, where: Where) -> Path:
     if where.lists is not None and where.lists.is_file():
         raise UsageError(f"--lists {where.lists}: is a file; name the folder that holds {_names(dataset)}")
     folders = [where.lists] if where.lists is not None else [where.data_dir, cache]
-    tried = [
-        inside
-        for folder in folders
-        if folder is not None
-        for inside in (folder, folder / official.file.rpartition("_")[0], folder / "annotations")
-    ]
-    for folder in tried:
+    for folder in _inside(dataset, folders):
         for name in names:
             if (folder / name).is_file():
                 return folder / name
@@ -242,6 +237,17 @@ def _find(dataset: Official, split: str, where: Where) -> Path:
     raise failure
 
 
+def _inside(dataset: Official, folders: Iterable[Path | None]) -> list[Path]:
+    """List where lists are looked for: in each folder, and in the folders inside it that are usual for them."""
+    usual = dataset.lists["train"].file.rpartition("_")[0]
+    return [
+        inside
+        for folder in folders
+        if folder is not None
+        for inside in (folder, folder / usual, folder / "annotations")
+    ]
+
+
 def _complaint(dataset: Official, split: str, path: Path, listed: Recognised) -> str:
     official = dataset.lists[split]
     published = (
@@ -256,150 +262,47 @@ def _complaint(dataset: Official, split: str, path: Path, listed: Recognised) ->
 
 
 def _check_against_train(dataset: Official, found: Mapping[str, tuple[Path, Recognised]]) -> None:
-    """Refuse lists whose classes do not fit each other: an empty class, two names for one label, a shared image."""
+    """Refuse lists that do not fit together: an empty class, a class with two labels or names, a shared image."""
     path, train = found["train"]
     counts = np.bincount(train.labels, minlength=dataset.num_classes)
     if counts.min() == 0:
         raise MismatchError(
             f"{path}: class {int(counts.argmin())} has no image; {dataset.title} has none so; fetch it again"
         )
-    label_of: dict[str, tuple[int, str]] = {}
+    label_of: dict[str, int] = {}
+    name_of: dict[int, str] = {}
+    first: dict[str, str] = {}
     split_of: dict[str, str] = {}
-    for split, (place, listed) in found.items():
-        for line, (image, label) in enumerate(zip(listed.paths, listed.labels.tolist(), strict=True), start=1):
+    for split, (_, listed) in found.items():
+        for row, (image, label) in enumerate(zip(listed.paths, listed.labels.tolist(), strict=True)):
             name = dataset.class_of(image)
-            if name is not None and label_of.setdefault(name, (label, f"{place}:{line}"))[0] != label:
-                first, origin = label_of[name]
-                raise MismatchError(f"{place}:{line}: class {name} has label {label}, and {first} in {origin}")
+            if name is not None and name_of.get(label) != name:
+                here = listed.rows.at(row)
+                if name in label_of:
+                    raise MismatchError(
+                        f"{here}: class {name} has label {label}, and {label_of[name]} in {first[name]}; mend the lists"
+                    )
+                if label in name_of:
+                    known = name_of[label]
+                    raise MismatchError(
+                        f"{here}: label {label} is of class {name}, and of {known} in {first[known]}; mend the lists"
+                    )
+                label_of[name], name_of[label], first[name] = label, name, here
             if split_of.setdefault(image, split) != split:
-                raise MismatchError(f"{place}:{line}: {image} is in {split_of[image]} too; mend the lists")
+                raise MismatchError(f"{listed.rows.at(row)}: {image} is in {split_of[image]} too; mend the lists")
 
 
-def _class_names(dataset: Official, train: Recognised, where: Where) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def class_names_of(dataset: Official, train: Recognised, where: Where) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Name the classes, from categories.json where there is one, else from the paths; and the superclasses."""
-    if dataset is INAT18:
-        for folder in (where.lists, where.data_dir, download.cache_folder()):
-            if folder is not None and (folder / "categories.json").is_file():
+    natural = dataset.id == INAT18.id
+    if natural:
+        for folder in _inside(dataset, (where.lists, where.data_dir, download.cache_folder())):
+            if (folder / "categories.json").is_file():
                 return read_categories(folder / "categories.json", dataset.num_classes)
     names = [""] * dataset.num_classes
     supers = [""] * dataset.num_classes
     for path, label in zip(train.paths, train.labels.tolist(), strict=True):
         if not names[label]:
             names[label] = dataset.class_of(path) or str(label)
-            supers[label] = path.split("/")[-3] if dataset is INAT18 and path.count("/") >= 2 else ""
+            supers[label] = path.split("/")[-3] if natural and path.count("/") >= 2 else ""
     return tuple(names), tuple(supers) if all(supers) else ()
-
-
-def read_categories(path: Path, num_classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read class and superclass names from iNaturalist's categories.json.
-
-    Raises:
-        MismatchError: it is not that file.
-    """
-    records = _json(path.read_bytes(), str(path))
-    try:
-        by_id = {int(record["id"]): (str(record["name"]), str(record["supercategory"])) for record in records}
-        if sorted(by_id) != list(range(num_classes)) or len(records) != num_classes:
-            raise ValueError(f"ids are not 0 .. {num_classes - 1}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise MismatchError(f"{path}: not the categories of this data set ({error!r}); fetch it again") from error
-    return tuple(by_id[n][0] for n in range(num_classes)), tuple(by_id[n][1] for n in range(num_classes))
-
-
-def read_coco(data: bytes, *, origin: str) -> Listed:
-    """Read the images and labels of a COCO-style JSON file, joined by image id, in the order of its images.
-
-    That order is the one of the list form. `lines` count images from 1.
-
-    Raises:
-        MismatchError: it is cut, or images and annotations are out of step; names the first id at fault.
-    """
-    record = _json(data, origin)
-    try:
-        label_of: dict[Any, Any] = {}
-        for annotation in record["annotations"]:
-            image = annotation["image_id"]
-            if image in label_of:
-                raise MismatchError(f"{origin}: image id {image} is annotated twice; mend the file")
-            label_of[image] = annotation["category_id"]
-        paths: dict[Any, str] = {}
-        for image in record["images"]:
-            if image["id"] in paths:
-                raise MismatchError(f"{origin}: image id {image['id']} is there twice; mend the file")
-            if image["id"] not in label_of:
-                raise MismatchError(f"{origin}: image id {image['id']} ({image['file_name']}) has no annotation")
-            paths[image["id"]] = str(image["file_name"])
-    except (KeyError, TypeError) as error:
-        raise MismatchError(f"{origin}: not a COCO-style file of images and annotations ({error!r})") from error
-    unknown = [image for image in label_of if image not in paths]
-    if unknown:
-        raise MismatchError(
-            f"{origin}: {len(unknown)} annotations name no image of this file, the first image id {unknown[0]}"
-        )
-    if not paths:
-        raise MismatchError(f"{origin}: lists no image; fetch it again")
-    return Listed(
-        places=tuple(paths.values()),
-        targets=tuple([str(label_of[image]) for image in paths]),
-        lines=range(1, len(paths) + 1),
-        origin=origin,
-    )
-
-
-def _json(data: bytes, origin: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MismatchError(f"{origin}: not readable as JSON ({error}): cut off? fetch it again") from error
-
-
-@dataclass(frozen=True)
-class Located:
-    """Say where images lie under a folder, and which of them do not."""
-
-    places: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
-def locate(folder: Path, paths: tuple[str, ...], layouts: tuple[Callable[[str], str], ...]) -> Located:
-    """Find where images lie on the disk, under the layout that has most of a sample of them.
-
-    Each folder is listed once, which on network disks is far quicker than asking for every file.
-
-    Args:
-        folder: of the images.
-        paths: as the list names them.
-        layouts: each gives the path on the disk, relative to `folder`.
-    """
-    listings: dict[str, frozenset[str]] = {}
-
-    def is_there(path: str) -> bool:
-        parent, _, name = path.rpartition("/")
-        if parent not in listings:
-            try:
-                listings[parent] = frozenset(os.listdir(folder / parent))  # noqa: PTH208 - names are all it needs
-            except OSError:
-                listings[parent] = frozenset()
-        return name in listings[parent]
-
-    sample = paths[:: max(1, len(paths) // 64)]
-    layout = max(layouts, key=lambda form: sum(map(is_there, map(form, sample))))
-    places = tuple([layout(path) for path in paths])
-    return Located(places, tuple([place for place in places if not is_there(place)]))
-
-
-def refuse_missing(folder: Path, splits: Iterable[Located]) -> None:
-    """Refuse a source some of whose images are not there.
-
-    Raises:
-        SourceMissingError: counts all that are missing, and names the first.
-    """
-    located = list(splits)
-    missing = [place for split in located for place in split.missing]
-    if missing:
-        total = sum(len(split.places) for split in located)
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        raise SourceMissingError(
-            f"{folder}: {len(missing):,} of {total:,} images are missing: {shown}; complete the folder, name another "
-            "with --data-dir, or build without images with --manifest-only"
-        )

@@ -167,10 +167,11 @@ INAT18 = Official(
 
 
 def _places_class(path: str) -> str | None:
-    parts = path.split("/")[:-1]
-    if parts and re.fullmatch("data_.*standard|data_large|data_256", parts[0]):  # .../a/apartment_building/outdoor/x
-        parts = ["-".join(parts[2:])]
-    return parts[-1] if parts and parts[-1] not in {"val", "val_256", "val_large", ""} else None
+    by_letter = re.search(r"(?:^|/)([a-z])/(\1[^/]*(?:/[^/]+)*)/[^/]+$", path)  # a/apartment_building/outdoor/x.jpg
+    if by_letter:
+        return by_letter[2].replace("/", "-")
+    folder = path.rpartition("/")[0].rpartition("/")[2]
+    return folder if folder not in {"val", "val_256", "val_large", "test_256", "test_large", ""} else None
 
 
 def _places_canonical(path: str, class_name: str) -> str:
@@ -182,7 +183,10 @@ def _places_by_letter(train: str, val: str) -> Callable[[str], str]:
     """Put an image where the Places365 archives have it: by first letter, variants in inner folders, `val` flat."""
 
     def place(path: str) -> str:
-        part, class_name, file = path.split("/")
+        found = re.fullmatch(r"(train|val)/([^/]+)/([^/]+)", path)
+        if not found:
+            return path  # of an unofficial list
+        part, class_name, file = found.groups()
         return f"{train}/{class_name[0]}/{class_name.replace('-', '/')}/{file}" if part == "train" else f"{val}/{file}"
 
     return place

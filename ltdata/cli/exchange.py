@@ -1,0 +1,102 @@
+"""`ltdata export`, `ltdata import`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ltdata import catalog, formats
+from ltdata.cli.options import force_option, groups_option, json_option, out_option, quiet_option, shown
+from ltdata.manifest import Manifest
+
+
+@click.command()
+@click.argument("what", metavar="SPLIT")
+@click.option("--format", "form", type=click.Choice(list(formats.FORMATS)), help="[default: by the suffix of --out]")
+@click.option("--split", help="Write only this one: train, val or test.")
+@out_option
+@force_option
+@json_option
+def export(what: str, form: str | None, split: str | None, out: Path, force: bool, as_json: bool) -> None:
+    """Write SPLIT, a built folder, manifest, view or pinned name, in another form.
+
+    One file with all splits: csv, json, npz, parquet, croissant. A file per split, in the folder --out, or with
+    --split the file --out: list (.txt), npy, wids. A folder: huggingface. Class counts of one split: counts.
+
+    Example: ltdata export cifar100-lt-exp-if100 --split train --out train.txt
+    """
+    found = catalog.find(what, rows=form != "counts")
+    files = formats.export(found.manifest, out, form=form, split=split, folder=found.folder, force=force)
+    if as_json:
+        record = {"name": found.manifest.name, "files": [str(path) for path in files]}
+        click.echo(json.dumps(record | {"content_sha256": found.manifest.content_sha256}))
+        return
+    for path in files:
+        click.echo(shown(path))
+
+
+@click.command(name="import")
+@click.argument("what", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--source", metavar="ID", help="cifar10, cifar100, imagenet-lt, ..., folder, or a name of your own.")
+@click.option("--name", help="Of the split  [default: the file's, or that of the pinned split that it is]")
+@groups_option(None)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the source, to compare with.")
+@click.option("--classes", type=click.Path(path_type=Path), help="File with a class name per line, label 0 first.")
+@click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
+@out_option
+@force_option
+@json_option
+@quiet_option
+def import_(
+    what: Path,
+    source: str | None,
+    name: str | None,
+    group_rule: str | None,
+    data_dir: Path | None,
+    classes: Path | None,
+    unverified: bool,
+    out: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make a manifest of FILE: a list, CSV, array, JSON or Parquet file, a Hugging Face folder, or a folder of these.
+
+    Every row is checked. A CIFAR list without a test split gets the source's.
+
+    Example: ltdata import ImageNet_LT_train.txt --source imagenet-lt --out theirs
+    """
+    manifest = formats.import_(
+        what,
+        source=source,
+        name=name,
+        group_rule=group_rule,
+        data_dir=data_dir,
+        classes=classes,
+        unverified=unverified,
+    )
+    manifest = formats.write_import(manifest, out, force=force)
+    params = manifest.protocol["params"]
+    if not quiet and manifest.protocol["name"] == "import":
+        click.echo(f"ltdata: note: labels are {params['labels']}", err=True)
+    if as_json:
+        images = {split: described.num_samples for split, described in manifest.splits.items()}
+        record = {"folder": str(out.resolve()), "name": manifest.name, "images": images}
+        click.echo(json.dumps(record | {"protocol": manifest.protocol, "content_sha256": manifest.content_sha256}))
+        return
+    click.echo(format_imported(manifest, out))
+
+
+def format_imported(manifest: Manifest, out: Path) -> str:
+    """Lay an imported manifest out for people."""
+    images = ", ".join(f"{described.num_samples:,} {split}" for split, described in manifest.splits.items())
+    added = manifest.protocol["params"].get("test")
+    return "\n".join(
+        [
+            f"{manifest.name}: imported, protocol {manifest.protocol['name']}",
+            f"  images   {images}" + (f" (test: {added})" if added and manifest.protocol["name"] == "import" else ""),
+            f"  classes  {manifest.num_classes:,}",
+            f"  content  sha256 {manifest.content_sha256}",
+            f"  folder   {shown(out.resolve())}",
+        ]
+    )

@@ -1,0 +1,161 @@
+"""Import: a split of anyone's becomes a manifest, every row checked against what is known of its source."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from ltdata import __version__, pinned
+from ltdata.build import write_rows
+from ltdata.errors import MismatchError, UsageError
+from ltdata.files import sha256_file
+from ltdata.formats.foreign import Foreign
+from ltdata.formats.known import POSITIONED
+from ltdata.formats.reading import read
+from ltdata.formats.taken import Taken, checked, of_any, of_official, of_positions
+from ltdata.manifest import Manifest, content_digest, describe_rule, make_split
+from ltdata.output import new_folder
+from ltdata.sources.coco import read_bytes
+from ltdata.sources.official import OFFICIAL
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def import_(
+    path: Path,
+    *,
+    source: str | None = None,
+    name: str | None = None,
+    group_rule: str | None = None,
+    data_dir: Path | None = None,
+    classes: Path | None = None,
+    unverified: bool = False,
+) -> Manifest:
+    """Read anyone's split, check it, and make a manifest with rows of it; no image is touched.
+
+    A file that says of itself what it is (an export of ltdata) comes back as it was. Else: positions of CIFAR get
+    their labels from the source, or, where its files are not here, from the pinned splits, and a CIFAR list without a
+    test split gets the source's; paths of an official list are written as that list has them; a split with the
+    content of a pinned one takes its name and protocol; any other has the protocol ``import``, which says what was
+    read and what its labels were compared with.
+
+    Args:
+        path: a file or folder, see `ltdata.formats.read`.
+        source: id of the source; None where the file says it.
+        name: of the split; None: the file's, or a pinned split's.
+        group_rule: one of `ltdata.groups.RULES`; None: the file's, else ``strict``.
+        data_dir: of the source's images, to compare with.
+        classes: file with a class name per line, of a source that is not ltdata's.
+        unverified: accept source files without the published digest.
+
+    Raises:
+        SourceMissingError: the file is not there, or labels are needed and known nowhere.
+        UsageError: the source is not named, or a value cannot be meant.
+        MismatchError: a row is at fault, or labels contradict the source; names file and row.
+    """
+    foreign = read(path)
+    source = _source_id(source, foreign, path)
+    for what, word in (("source", source), ("name", name)):
+        if word is not None and not _WORD.fullmatch(word):
+            raise UsageError(f"{what} {word!r}: letters, digits, dots, dashes and underscores are allowed, 100 at most")
+    if "train" not in foreign.splits:
+        raise MismatchError(f"{path}: holds {', '.join(foreign.splits)} and no training images; import train along")
+    named = _names_in_file(classes) if classes is not None else None
+    if named is not None and (source in POSITIONED or source in OFFICIAL):
+        raise UsageError(f"--classes {classes}: {source} has class names of its own; leave it out")
+    splits = {split: checked(part, f"{path}: {split}") for split, part in foreign.splits.items()}
+    if source in POSITIONED:
+        taken = of_positions(foreign, splits, source, path, data_dir=data_dir, unverified=unverified)
+    elif source in OFFICIAL:
+        taken = of_official(foreign, splits, OFFICIAL[source], path, data_dir=data_dir)
+    else:
+        taken = of_any(foreign, splits, source, path, data_dir=data_dir, named=named)
+    return _manifest(foreign, taken, source, path, name=name, group_rule=group_rule)
+
+
+def write_import(manifest: Manifest, out: Path, *, force: bool = False) -> Manifest:
+    """Write an imported manifest and its rows into a folder; return it as written.
+
+    Raises:
+        UsageError: something stands there.
+        OutputError: the folder cannot be written.
+    """
+    with new_folder(out, force=force) as staging:
+        return write_rows(manifest, manifest.rows, staging)
+
+
+def _source_id(source: str | None, foreign: Foreign, path: Path) -> str:
+    said = foreign.about.get("source", {}).get("id")
+    if source is None and said is None:
+        raise UsageError(f"{path}: does not say where its images come from; name it with --source, such as cifar100")
+    if source is not None and said is not None and source != said:
+        raise UsageError(f"--source {source}: {path} says that it is of {said}; leave --source out")
+    return str(source if source is not None else said)
+
+
+def _names_in_file(path: Path) -> tuple[str, ...]:
+    try:
+        names = tuple(read_bytes(path).decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise MismatchError(f"{path}: not UTF-8 text ({error.reason}); save the class names as UTF-8") from error
+    for line, each in enumerate(names, start=1):
+        if not each.strip():
+            raise MismatchError(f"{path}:{line}: no name; give one class name per line, label 0 first")
+    if not names:
+        raise MismatchError(f"{path}: is empty; give one class name per line, label 0 first")
+    return names
+
+
+def _manifest(
+    foreign: Foreign, taken: Taken, source: str, path: Path, *, name: str | None, group_rule: str | None
+) -> Manifest:
+    """Make the header: the file's own, a pinned split's, or one that says what was imported."""
+    about = foreign.about
+    content = content_digest(source, taken.rows)
+    said = about.get("content_sha256")
+    if said is not None and said != content:
+        raise MismatchError(f"{path}: says content sha256 {said}, its rows have {content}; export it again")
+    rule = group_rule or about.get("group_rule", {}).get("name") or "strict"
+    splits = {
+        split: make_split(split, samples, num_classes=len(taken.class_names)) for split, samples in taken.rows.items()
+    }
+    imported = {
+        "name": "import",
+        "version": 1,
+        "params": {
+            "format": foreign.format,
+            "file": path.name,
+            **({"sha256": sha256_file(path)} if path.is_file() else {}),
+            **taken.params,
+        },
+    }
+    try:
+        manifest = Manifest(
+            name=name or about.get("name") or _word(path),
+            source=about.get("source", taken.provenance),
+            protocol=about.get("protocol") or taken.protocol or imported,
+            group_rule=describe_rule(str(rule)),
+            class_names=taken.class_names,
+            splits=splits,
+            content_sha256=content,
+            created_by={"ltdata": __version__},
+            citation=tuple(about.get("citation", taken.citation)),
+            superclass_names=tuple(about.get("superclass_names", taken.superclass_names)),
+            samples=taken.rows,
+            class_groups=tuple(about["class_groups"]) if "class_groups" in about and group_rule is None else None,
+        )
+        _ = manifest.groups
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise MismatchError(f"{path}: what it says of itself does not fit its rows ({error}); mend it") from error
+    if "protocol" in about:
+        return manifest
+    same = next((header for each in pinned.names() if (header := pinned.header(each)).content_sha256 == content), None)
+    if same is None:
+        return manifest
+    return replace(manifest, name=name or same.name, protocol=same.protocol, citation=same.citation)
+
+
+def _word(path: Path) -> str:
+    """Name a split after its file, in letters that names may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._")[:100] or "imported"
