@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m ace_ref.evaluate --shards $(OUT)/$(SPLIT) --checkpoint $(OUT)/ace/model.safetensors
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check

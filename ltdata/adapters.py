@@ -22,7 +22,6 @@ from ltdata.manifest import Samples
 from ltdata.reader import read_base
 from ltdata.shards import key
 
-_PER_CHUNK = 64  # images
 _CHUNK_BYTES = 2**31 - 1  # Arrow counts them in 31 bits
 
 
@@ -128,7 +127,7 @@ def _chunks(rows: NDArray[np.int64], located: Stored) -> Iterator[NDArray[np.int
     start = 0
     for end, row in enumerate(rows.tolist()):
         too_long = located.offsets[row] + located.sizes[row] - located.offsets[int(rows[start])] > _CHUNK_BYTES
-        if end > start and (too_long or end - start == _PER_CHUNK):
+        if end > start and too_long:
             yield rows[start:end]
             start = end
     yield rows[start:]

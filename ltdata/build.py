@@ -66,8 +66,9 @@ def choose(spec: Spec, source: Source) -> dict[str, Chosen]:
     there = sorted(set(sizes) & set(source.splits))
     if there:
         raise UsageError(f"{spec.source}: has a {there[0]} split of its own; leave out --{there[0]}-per-class")
-    held, rest = protocols.hold_out(train.labels, list(sizes.values()), seed=spec.seed)
-    kept = rest[select(spec, train.labels[rest], len(source.class_names))]
+    names = source.class_names
+    held, rest = protocols.hold_out(train.labels, list(sizes.values()), seed=spec.seed, class_names=names)
+    kept = rest[select(spec, train.labels[rest], len(names), names)]
     out = dict(zip(sizes, held, strict=True))
     chosen = {"train": Chosen("train", kept)}
     for name in ("val", "test"):

@@ -146,8 +146,8 @@ def _compare_workers(client: Any, address: str) -> None:
     """
     try:
         found = client.run(installed)
-    except ImportError as error:
-        raise LtdataError(f"{address}: a Dask worker has no ltdata ({error}); install it there") from error
+    except Exception as error:  # Dask passes on the text of a worker's error, not its class
+        raise LtdataError(f"{address}: a Dask worker cannot run ltdata ({error}); install the same there") from error
     for worker, there in found.items():
         if there != installed():
             raise LtdataError(f"{worker}: has {there}; here is {installed()}; install the same there")

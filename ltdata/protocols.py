@@ -17,13 +17,20 @@ from numpy.typing import NDArray
 from ltdata.errors import UsageError
 
 
-def ldam(labels: NDArray[np.integer], class_counts: NDArray[np.integer], *, seed: int) -> NDArray[np.int64]:
+def ldam(
+    labels: NDArray[np.integer],
+    class_counts: NDArray[np.integer],
+    *,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
     """Select `class_counts[c]` images of every class c, as LDAM-DRW does.
 
     Args:
         labels: class label of every image in the source's original order, (n,), values 0 .. C - 1.
         class_counts: images to keep per class, (C,).
         seed: of the MT19937 stream, 0 .. 2**32 - 1.
+        class_names: for errors; None names labels.
 
     Returns:
         Positions in `labels`, int64 (sum(class_counts),): class by class, shuffled within each class.
@@ -38,14 +45,14 @@ def ldam(labels: NDArray[np.integer], class_counts: NDArray[np.integer], *, seed
     for label, count in enumerate(class_counts):
         positions = np.flatnonzero(labels == label)
         if len(positions) < count:
-            raise UsageError(f"class {label} has {len(positions)} images, {count} are asked for")
+            raise UsageError(f"class {_name(label, class_names)} has {len(positions)} images, {count} are asked for")
         rng.shuffle(positions)
         kept.append(positions[:count])
     return np.concatenate(kept).astype(np.int64, copy=False)
 
 
 def hold_out(
-    labels: NDArray[np.integer], per_class: Sequence[int], *, seed: int
+    labels: NDArray[np.integer], per_class: Sequence[int], *, seed: int, class_names: Sequence[str] | None = None
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     """Take images of every class out, the same number of each, for several sets.
 
@@ -54,12 +61,13 @@ def hold_out(
 
     >>> (test,), rest = hold_out(np.repeat(np.arange(2), 3), [1], seed=0)
     >>> test.tolist(), rest.tolist()
-    ([1, 5], [0, 2, 3, 4])
+    ([1, 3], [0, 2, 4, 5])
 
     Args:
         labels: class label of every image, (n,).
         per_class: images of every class for each set.
         seed: 0 .. 2**32 - 1.
+        class_names: for errors; None names labels.
 
     Returns:
         Positions of each set, class by class, and of the rest, ascending; int64.
@@ -76,7 +84,8 @@ def hold_out(
         positions = np.flatnonzero(labels == label)
         if len(positions) <= sum(per_class):
             raise UsageError(
-                f"class {label} has {len(positions)} images; holding {sum(per_class)} out would leave none for training"
+                f"class {_name(label, class_names)} has {len(positions)} images; holding {sum(per_class)} out would "
+                "leave none for training"
             )
         rng.shuffle(positions)
         start = 0
@@ -85,3 +94,7 @@ def hold_out(
             start += size
         rest[positions[:start]] = False
     return [np.concatenate(part).astype(np.int64, copy=False) for part in held], np.flatnonzero(rest)
+
+
+def _name(label: int, class_names: Sequence[str] | None) -> str:
+    return f"{label}, {class_names[label]}," if class_names is not None else str(label)

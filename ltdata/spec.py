@@ -1,6 +1,7 @@
 """The spec: which split of which source to make, checked before anything is read."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,7 +175,9 @@ class Spec:
         }
 
 
-def select(spec: Spec, labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+def select(
+    spec: Spec, labels: NDArray[np.int64], num_classes: int, class_names: Sequence[str] | None = None
+) -> NDArray[np.int64]:
     """Select the training images of a split.
 
     n_max is the number of images that every class has (N / C for balanced sources), or `spec.max_per_class`; of a
@@ -184,6 +187,7 @@ def select(spec: Spec, labels: NDArray[np.int64], num_classes: int) -> NDArray[n
         spec: the split.
         labels: of the source's training images, original order, (n,).
         num_classes: C.
+        class_names: for errors; None names labels.
 
     Returns:
         Positions in `labels`, in the protocol's order, int64.
@@ -195,7 +199,7 @@ def select(spec: Spec, labels: NDArray[np.int64], num_classes: int) -> NDArray[n
     if spec.profile == NATURAL:
         if spec.max_per_class is None:
             return np.arange(len(labels), dtype=np.int64)
-        return protocols.ldam(labels, np.minimum(sizes, spec.max_per_class), seed=spec.seed)
+        return protocols.ldam(labels, np.minimum(sizes, spec.max_per_class), seed=spec.seed, class_names=class_names)
     n_max = int(sizes.min())
     if spec.max_per_class is not None:
         n_max = spec.max_per_class if spec.source == "folder" else min(n_max, spec.max_per_class)
@@ -208,4 +212,4 @@ def select(spec: Spec, labels: NDArray[np.int64], num_classes: int) -> NDArray[n
     counts = profiles.class_counts(
         str(spec.profile), num_classes=num_classes, n_max=float(n_max), imbalance_factor=factor, alpha=spec.alpha or 6.0
     )
-    return protocols.ldam(labels, counts, seed=spec.seed)
+    return protocols.ldam(labels, counts, seed=spec.seed, class_names=class_names)

@@ -1,12 +1,16 @@
 """Small photographs, and folders of them, for tests of data sets whose images are files."""
 
 import io
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -44,3 +48,34 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Images for a shard that also do something to the process that reads them; workers unpickle them.
+
+    Attributes:
+        count: how many.
+        pause_s: before each.
+        deadly: ends the process after the first image; where it is a path, only until a file is there.
+    """
+
+    count: int
+    pause_s: float = 0.0
+    deadly: bool | Path = False
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, positions: NDArray[np.int64]) -> "Photos":
+        return replace(self, count=len(positions))
+
+    def encoded(self) -> Iterator[tuple[bytes, str]]:
+        for number in range(self.count):
+            time.sleep(self.pause_s)
+            yield photo(number % 3), "jpg"
+            if isinstance(self.deadly, Path) and not self.deadly.exists():
+                self.deadly.touch()
+                os._exit(9)
+            if self.deadly is True:
+                os._exit(9)

@@ -93,6 +93,20 @@ def test_the_training_rows_alone_are_enough_for_cifar(form: str, tmp_path: Path)
     assert np.array_equal(back.rows["test"].labels, PINNED.rows["test"].labels)
 
 
+@pytest.mark.parametrize("name", ["cifar10-lt-exp-if10", "cifar100-lt-exp-if10", "cifar100-lt-step-if10"])
+def test_every_pinned_split_is_known_by_its_positions(name: str, tmp_path: Path) -> None:
+    export(ltdata.load(name), tmp_path / "a.npy", split="train")
+    back = import_(tmp_path / "a.npy", source=name.partition("-")[0])
+    assert (back.name, back.content_sha256) == (name, pinned.header(name).content_sha256)
+
+
+def test_a_file_that_says_that_it_is_the_training_split_alone_stays_that(tmp_path: Path) -> None:
+    export(PINNED, tmp_path / "a.json", split="train")
+    back = import_(tmp_path / "a.json")
+    assert list(back.splits) == ["train"]
+    assert back.content_sha256 == content_digest("cifar100", {"train": PINNED.rows["train"]})
+
+
 @pytest.mark.parametrize("form", SELF_DESCRIBING)
 def test_formats_that_hold_a_header_bring_it_back_without_a_word_of_ours(form: str, tmp_path: Path) -> None:
     rows = {"train": by_path("a.jpg", "b.jpg", "c.jpg"), "test": by_path("t/a.jpg")}
@@ -210,6 +224,15 @@ def test_csv_is_read_by_pandas_with_odd_paths(tmp_path: Path) -> None:
     assert table["source_path"].tolist() == list(paths)
     assert table["label"].tolist() == [0, 1, 2, 0]
     assert b"\r" not in (tmp_path / "x.csv").read_bytes()
+
+
+def test_a_path_that_ends_in_a_blank_is_for_tables_alone(tmp_path: Path) -> None:
+    """What reads lists takes blanks before the label for a gap."""
+    manifest = small({"train": by_path("a.jpg", "b.jpg ")})
+    with pytest.raises(UsageError, match="choose csv"):
+        export(manifest, tmp_path / "x.txt")
+    export(manifest, tmp_path / "x.csv")
+    assert import_(tmp_path / "x.csv", source="birds").paths == ("a.jpg", "b.jpg ")
 
 
 def test_arrays_hold_positions_little_endian_and_no_objects(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from conftest import SHARED
 from hypothesis import given, settings
@@ -334,7 +335,7 @@ def test_broken_images_give_an_image_or_one_line_of_error(
 
 
 def test_the_encoder_names_what_the_bytes_depend_on() -> None:
-    assert images.encoder().startswith(f"Pillow {Image.__version__}, libjpeg")
+    assert images.encoder().startswith(f"Pillow {PIL.__version__}, libjpeg")
     assert images.encoder().endswith(", quality 95")
 
 

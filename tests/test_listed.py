@@ -214,9 +214,6 @@ def test_every_usual_layout_gives_the_same_split(name: str, layout: Callable[[st
 
 def test_the_layouts_of_this_test_are_all_that_are_known() -> None:
     for name, data in ALL.items():
-        assert len(data.official.places) == len(
-            {place(data.paths[-1]) + place(data.paths[0]) for place in data.official.places}
-        )
         assert sum(known == name for known, _ in LAYOUTS) == len(data.official.places)
 
 
@@ -259,8 +256,8 @@ def test_an_empty_folder_lacks_every_image(tmp_path: Path) -> None:
 
 def test_the_command_ends_with_four_and_one_line(tmp_path: Path) -> None:
     """From a process of its own."""
-    command = [sys.executable, "-m", "ltdata", "build", "places-lt", "--data-dir", tmp_path, "--out", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "ltdata", "build", "places-lt", "--data-dir", ".", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (4, "")
     assert re.fullmatch(r"ltdata: error: .*: holds no Places_LT_train\.txt; put it there, .* --lists\n", done.stderr)
     assert names(tmp_path) == []

@@ -145,8 +145,9 @@ def test_a_label_out_of_range_is_refused_by_line() -> None:
 @given(st.lists(st.tuples(paths, names), min_size=1, max_size=10), st.sampled_from([",", ";", "\t"]), st.booleans())
 def test_what_pythons_csv_writes_is_read_back(rows: list[tuple[str, str]], delimiter: str, everything: bool) -> None:
     out = io.StringIO()
-    quoting = csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL
-    writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator="\n")
+    writer = csv.writer(
+        out, delimiter=delimiter, quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL, lineterminator="\n"
+    )
     # Unquoted, a blank after the delimiter is no part of the field.
     rows = [(path if everything else path.lstrip(), label) for path, label in rows]
     writer.writerows([("path", "label", "note"), *((path, label, "x") for path, label in rows)])

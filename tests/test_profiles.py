@@ -1,14 +1,16 @@
 """Profiles: how many images each class keeps, against the published figures."""
 
+import hashlib
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import lomax
 
 from ltdata.errors import UsageError
-from ltdata.profiles import check_imbalance_factor, class_counts
+from ltdata.profiles import check_alpha, check_imbalance_factor, class_counts
 
 CIFAR10 = {"num_classes": 10, "n_max": 5000.0}
 CIFAR100 = {"num_classes": 100, "n_max": 500.0}
@@ -63,26 +65,29 @@ def test_counts_are_those_of_the_published_code(profile: str, data: dict[str, fl
 
 
 @given(
-    st.sampled_from(["exp", "step"]),
+    st.sampled_from(["exp", "step", "pareto"]),
     st.integers(2, 300),
     st.integers(1, 10_000),
     st.floats(0, 1, exclude_max=True),
+    st.floats(0.01, 1000),
 )
-def test_counts_fall_from_n_max_to_at_least_one(profile: str, classes: int, n_max: int, part: float) -> None:
+def test_counts_fall_from_n_max_to_at_least_one(
+    profile: str, classes: int, n_max: int, part: float, alpha: float
+) -> None:
     imbalance_factor = 1 + part * (n_max - 1) * 0.999
-    counts = class_counts(profile, num_classes=classes, n_max=n_max, imbalance_factor=imbalance_factor)
+    counts = class_counts(profile, num_classes=classes, n_max=n_max, imbalance_factor=imbalance_factor, alpha=alpha)
     assert counts[0] == n_max
     assert counts[-1] >= 1
     assert (np.diff(counts) <= 0).all()
     assert abs(n_max / counts[-1] - imbalance_factor) <= imbalance_factor / counts[-1] + 1e-6  # truncation only
 
 
-@given(st.sampled_from(["exp", "step"]), st.integers(2, 300), st.integers(1, 10_000))
+@given(st.sampled_from(["exp", "step", "pareto"]), st.integers(2, 300), st.integers(1, 10_000))
 def test_factor_one_keeps_everything(profile: str, classes: int, n_max: int) -> None:
     assert class_counts(profile, num_classes=classes, n_max=n_max, imbalance_factor=1).tolist() == [n_max] * classes
 
 
-@pytest.mark.parametrize("profile", ["exp", "step"])
+@pytest.mark.parametrize("profile", ["exp", "step", "pareto"])
 @pytest.mark.parametrize("bad", [0, math.nan, math.inf, -math.inf, -3, 0.5, 501, 1e308])
 def test_bad_imbalance_factors_are_refused(profile: str, bad: float) -> None:
     with pytest.raises(UsageError, match="imbalance factor"):
@@ -104,7 +109,8 @@ def test_the_error_does_not_offer_the_refused_factor_as_the_largest() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"profile": "pareto"}, "'pareto'.*exp, step"),
+        ({"profile": "zipf"}, "'zipf'.*exp, step, pareto"),
+        ({"profile": "pareto", "alpha": 0}, "alpha 0: it lies in"),
         ({"num_classes": 1}, "at least 2"),
         ({"n_max": 0}, "at least 1"),
         ({"n_max": math.nan}, "at least 1"),
@@ -114,3 +120,66 @@ def test_other_bad_values_are_refused(change: dict[str, object], message: str) -
     good = {"profile": "exp", "num_classes": 10, "n_max": 100, "imbalance_factor": 10}
     with pytest.raises(UsageError, match=message):
         class_counts(**{**good, **change})
+
+
+# Pareto
+
+
+@given(st.integers(2, 2000), st.integers(1, 100_000), st.data(), st.floats(0.01, 1000))
+def test_pareto_goes_from_n_max_to_n_min_exactly(classes: int, n_max: int, data: st.DataObject, alpha: float) -> None:
+    """Where n_max / IF is a whole number, or a hair more, as `ltdata.spec.select` gives it for --min-per-class."""
+    n_min = data.draw(st.integers(1, n_max))
+    factor = max(1.0, n_max / n_min * (1 - 1e-12))
+    counts = class_counts("pareto", num_classes=classes, n_max=n_max, imbalance_factor=factor, alpha=alpha)
+    assert (counts[0], counts[-1]) == (n_max, n_min)
+    assert (np.diff(counts) <= 0).all()
+
+
+@given(st.integers(3, 400), st.floats(0.05, 100), st.floats(1.1, 4))
+def test_a_smaller_alpha_has_a_longer_tail(classes: int, alpha: float, times: float) -> None:
+    small, large = (
+        class_counts("pareto", num_classes=classes, n_max=10_000, imbalance_factor=1000, alpha=value)
+        for value in (alpha, alpha * times)
+    )
+    assert (small <= large).all()
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 6.0, 100.0])
+@pytest.mark.parametrize("classes", [2, 10, 365, 1000])
+def test_pareto_has_the_quantiles_of_the_distribution(classes: int, alpha: float) -> None:
+    """Those of SciPy's Lomax distribution at 1 - (c + 1/2) / C, scaled to n_max .. n_min."""
+    q = lomax(alpha).ppf(1 - (np.arange(classes) + 0.5) / classes)
+    expected = 5 + (1280 - 5) * (q - q[-1]) / (q[0] - q[-1])
+    counts = class_counts("pareto", num_classes=classes, n_max=1280, imbalance_factor=256, alpha=alpha)
+    assert (np.abs(counts + 0.5 - expected) <= 0.5 + 1e-6).all()  # truncation
+
+
+def test_pareto_counts_are_pinned() -> None:
+    """ImageNet-LT's sizes and alpha; its own lists, drawn at random, have 385 classes above 100 and 136 below 20."""
+    counts = class_counts("pareto", num_classes=1000, n_max=1280, imbalance_factor=256)
+    assert counts[:6].tolist() == [1280, 982, 862, 788, 735, 695]
+    assert (counts.sum(), (counts > 100).sum(), (counts < 20).sum()) == (104_345, 349, 163)
+    digest = hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest()
+    assert digest[:16] == "5fdb86ba5cf8d555"
+
+
+def test_no_pinned_pareto_count_hangs_on_the_last_bit_of_a_power() -> None:
+    """Truncation would otherwise give other counts on another processor."""
+    q = (2 * np.arange(1000, dtype=np.longdouble) + 1) ** (-1 / np.longdouble(6))
+    exact = 5 + 1275 * (q - q[-1]) / (q[0] - q[-1])
+    assert np.abs(exact[1:-1] - np.round(exact[1:-1])).min() > 1e-9
+
+
+@pytest.mark.parametrize("alpha", [0, -1, 0.009, 1001, math.nan, math.inf, 1e308])
+def test_bad_alphas_are_refused(alpha: float) -> None:
+    with pytest.raises(UsageError, match=r"alpha \S+: it lies in 0\.01 \.\. 1000; 6 is ImageNet-LT's"):
+        check_alpha(alpha)
+    with pytest.raises(UsageError, match="alpha"):
+        class_counts("pareto", num_classes=10, n_max=100, imbalance_factor=10, alpha=alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 1000])
+def test_extreme_alphas_do_not_overflow(alpha: float) -> None:
+    """(1 / 2C) ** (-1 / 0.01) is beyond a double for C = 1000."""
+    counts = class_counts("pareto", num_classes=10_000, n_max=1000, imbalance_factor=100, alpha=alpha)
+    assert (counts[0], counts[-1]) == (1000, 10)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ltdata.spec import Spec, select
 from ltdata.errors import UsageError
 from ltdata.profiles import class_counts
-from ltdata.protocols import ldam
+from ltdata.protocols import hold_out, ldam
+from ltdata.spec import Spec, select
 
 DIGESTS = {
     ("cifar100", 10): "5906ba7310b91b5e",
@@ -122,3 +122,94 @@ def test_seeds_outside_32_bits_are_refused(seed: int) -> None:
 def test_a_class_with_too_few_images_is_refused() -> None:
     with pytest.raises(UsageError, match="class 1 has 2 images, 3 are asked for"):
         ldam(np.array([0, 0, 0, 1, 1]), np.array([3, 3]), seed=0)
+
+
+# Held out
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 4), min_size=1, max_size=80),
+    st.lists(st.integers(0, 4), max_size=3),
+)
+@settings(deadline=None)
+def test_sets_are_disjoint_exact_and_leave_the_rest(seed: int, listed: list[int], per_class: list[int]) -> None:
+    labels = np.array(listed)
+    sizes = np.unique(labels, return_counts=True)[1]
+    if any(per_class) and sizes.min() <= sum(per_class):
+        with pytest.raises(UsageError, match=r"class \d has \d+ images; holding \d+ out would leave none for training"):
+            hold_out(labels, per_class, seed=seed)
+        return
+    held, rest = hold_out(labels, per_class, seed=seed)
+    assert sorted(np.concatenate([*held, rest]).tolist()) == list(range(len(labels)))
+    assert (np.diff(rest) > 0).all()
+    for chosen, size in zip(held, per_class, strict=True):
+        assert chosen.dtype == np.int64
+        counted = np.bincount(labels[chosen], minlength=5)
+        assert counted.tolist() == [size if label in listed else 0 for label in range(5)]
+        assert (np.diff(labels[chosen]) >= 0).all()  # class by class
+    again, same = hold_out(labels, per_class, seed=seed)
+    assert np.array_equal(rest, same)
+    assert all(np.array_equal(one, two) for one, two in zip(held, again, strict=True))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5))
+@settings(deadline=None)
+def test_a_second_set_does_not_change_the_first(seed: int, first: int, second: int) -> None:
+    labels = np.resize(np.arange(4), 80)
+    (alone,), _ = hold_out(labels, [first], seed=seed)
+    (kept, _), _ = hold_out(labels, [first, second], seed=seed)
+    assert np.array_equal(alone, kept)
+
+
+def hold_out_slowly(labels: list[int], size: int, seed: int) -> list[int]:
+    """Say in other words what the docstring says: one stream seeded with (seed, 1), a shuffle per class."""
+    stream = np.random.RandomState([seed, 1])
+    taken: list[int] = []
+    for label in sorted(set(labels)):
+        own = np.array([n for n, other in enumerate(labels) if other == label])
+        stream.shuffle(own)
+        taken += own[:size].tolist()
+    return taken
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 3), min_size=20, max_size=60))
+@settings(deadline=None)
+def test_what_is_held_out_is_what_the_docstring_says(seed: int, listed: list[int]) -> None:
+    listed += [0, 1, 2, 3] * 3
+    (held,), _ = hold_out(np.array(listed), [2], seed=seed)
+    assert held.tolist() == hold_out_slowly(listed, 2, seed)
+
+
+def test_held_out_positions_are_pinned() -> None:
+    """People compare models on these images: the digest must not change."""
+    held, rest = hold_out(np.resize(np.arange(10), 3000), [20, 7], seed=3)
+    digest = hashlib.sha256(np.concatenate([*held, rest]).astype("<i8").tobytes()).hexdigest()
+    assert digest[:16] == "2200d6992f2c865a"
+
+
+def test_another_seed_holds_others_out() -> None:
+    labels = np.resize(np.arange(4), 400)
+    found = {tuple(hold_out(labels, [5], seed=seed)[0][0].tolist()) for seed in range(20)}
+    assert len(found) == 20
+
+
+def test_training_images_are_drawn_from_a_stream_of_their_own() -> None:
+    """The held-out images of a class are not simply its first ones under `ldam`."""
+    labels = np.zeros(1000, dtype=np.int64)
+    (held,), _ = hold_out(labels, [100], seed=0)
+    drawn = ldam(labels, np.array([100]), seed=0)
+    assert len(set(held.tolist()) & set(drawn.tolist())) < 40
+
+
+def test_nothing_held_out_is_everything_left() -> None:
+    assert hold_out(np.array([1, 0, 1]), [], seed=0)[1].tolist() == [0, 1, 2]
+    (empty,), rest = hold_out(np.array([1, 0, 1]), [0], seed=0)
+    assert (empty.tolist(), rest.tolist()) == ([], [0, 1, 2])
+
+
+def test_errors_name_the_class_where_its_name_is_known() -> None:
+    with pytest.raises(UsageError, match="class 1, dog, has 1 images; holding 1 out"):
+        hold_out(np.array([0, 0, 1]), [1], seed=0, class_names=("cat", "dog"))
+    with pytest.raises(UsageError, match="class 1, dog, has 1 images, 2 are asked for"):
+        ldam(np.array([0, 0, 1]), np.array([2, 2]), seed=0, class_names=("cat", "dog"))

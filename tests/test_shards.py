@@ -19,6 +19,7 @@ from ltdata import engine, shards
 from ltdata.build import Built, build
 from ltdata.errors import LtdataError
 from ltdata.groups import GROUP_NAMES
+from ltdata.images import Files
 from ltdata.reader import read_samples
 from ltdata.sources import Source, Where, load_source
 from ltdata.spec import Spec
@@ -134,6 +135,53 @@ def test_each_shot_group_is_a_series_of_its_own(fixture: str, request: pytest.Fi
     assert [path.name for path in paths(built, "test")] == [
         f"test-{n:06d}.tar" for n in range(len(paths(built, "test")))
     ]
+
+
+@given(
+    name=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=100),
+    size=st.integers(0, 8**11 - 1),
+)
+def test_a_header_filled_in_by_hand_is_tarfiles(name: str, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    assert shards.header(name, size) == member.tobuf(format=tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("x" * 101, 0), ("x", 8**11)])
+def test_what_fits_no_header_is_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match="does not fit a USTAR header"):
+        shards.header(name, size)
+
+
+@settings(deadline=None, max_examples=30)
+@given(images=st.lists(st.tuples(st.booleans(), st.integers(0, 2000)), min_size=1, max_size=12), seed=seeds)
+def test_a_shard_of_both_kinds_is_what_tarfile_writes(
+    images: list[tuple[bool, int]], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also where a member fills its blocks to the last byte."""
+    draw = np.random.RandomState(seed)
+    kinds = [("png", b"\x89PNG\r\n\x1a\n") if is_png else ("jpg", b"\xff\xd8\xff") for is_png, _ in images]
+    data = [start + draw.bytes(size) for (_, start), (_, size) in zip(kinds, images, strict=True)]
+    folder = tmp_path_factory.mktemp("mixed")
+    for n, content in enumerate(data):
+        (folder / str(n)).write_bytes(content)
+    rows = draw.randint(0, 10**8, len(data))
+    labels = draw.randint(0, 10**6, len(data))
+    files = Files(folder, tuple(map(str, range(len(data)))))
+    written = shards.write(shards.ShardJob("test/test-000000.tar", rows, labels, files), folder)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row, label, (suffix, _), content in zip(rows.tolist(), labels.tolist(), kinds, data, strict=True):
+            for name, part in ((f"{row:08d}.cls", str(label).encode()), (f"{row:08d}.{suffix}", content)):
+                member = tarfile.TarInfo(name)
+                member.size = len(part)
+                tar.addfile(member, io.BytesIO(part))
+    shard = (folder / "test" / "test-000000.tar").read_bytes()
+    assert shard == buffer.getvalue()
+    assert (written.shard.bytes, written.shard.sha256) == (len(shard), hashlib.sha256(shard).hexdigest())
+    for offset, size, content in zip(written.offsets.tolist(), written.sizes.tolist(), data, strict=True):
+        assert shard[offset : offset + size] == content
+    assert written.image_sha256 == tuple(hashlib.sha256(content).hexdigest() for content in data)
 
 
 # The order of the samples
@@ -255,7 +303,7 @@ class _Fatal:
 def test_a_worker_that_dies_is_reported(tmp_path: Path) -> None:
     job = shards.ShardJob("train/many-000000.tar", np.arange(1), np.zeros(1, np.int64), _Fatal())  # type: ignore[arg-type]
     with (
-        pytest.raises(LtdataError, match="a worker process ended abruptly.*--workers"),
+        pytest.raises(LtdataError, match=r"a worker process ended abruptly.*--workers"),
         engine.start(2) as crew,
     ):
         shards.write_all([lambda: job], tmp_path, executor=crew.executor, ahead=crew.ahead)

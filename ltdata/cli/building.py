@@ -151,7 +151,7 @@ def format_built(built: Built) -> str:
         f"  content  sha256 {report['content_sha256']}",
         *([f"  source   {UNVERIFIED}"] if manifest.verified is False else []),
         *(
-            [f"  left out {left_out['files']:,} files that are no images: {', '.join(left_out['first'])}"]
+            [f"  left out {left_out['files']:,} that are no images of a class: {', '.join(left_out['first'])}"]
             if left_out
             else []
         ),

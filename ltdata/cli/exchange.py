@@ -76,9 +76,9 @@ def import_(
         unverified=unverified,
     )
     manifest = formats.write_import(manifest, out, force=force)
-    params = manifest.protocol["params"]
-    if not quiet and manifest.protocol["name"] == "import":
-        click.echo(f"ltdata: note: labels are {params['labels']}", err=True)
+    compared = manifest.protocol["params"].get("labels")
+    if not quiet and manifest.protocol["name"] == "import" and compared:
+        click.echo(f"ltdata: note: labels are {compared}", err=True)
     if as_json:
         images = {split: described.num_samples for split, described in manifest.splits.items()}
         record = {"folder": str(out.resolve()), "name": manifest.name, "images": images}

@@ -147,6 +147,9 @@ def _split_file(name: str, manifest: Manifest, split: str, samples: Samples, fol
     if name == "wids":
         return described.wids_bytes(manifest, split, folder=folder, out=out)
     if name == "list":
+        blank = next((path for path in samples.source_path or () if path != path.rstrip()), None)
+        if blank is not None:
+            raise UsageError(f"{manifest.name}: path {blank!r} ends in a blank, which lists cannot hold; choose csv")
         return list_bytes(samples)
     if samples.source_path is not None:
         raise UsageError(

@@ -1,7 +1,6 @@
 """Text lists and CSV files: the forms in which most splits of the field are passed on."""
 
-import csv
-import io
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,16 +11,22 @@ from ltdata.formats.foreign import Foreign, divide, is_number, labels_of
 from ltdata.lists import Listed, read_csv, read_text_list
 from ltdata.manifest import Samples
 
+_NEEDS_QUOTES = re.compile(r"""[",;]|^\s|\s$""")
+
 
 def table_bytes(rows: Mapping[str, Samples]) -> bytes:
     """Write splits as a CSV file, UTF-8, LF: ``split,source_index,label``, or ``split,source_path,label``."""
     by_path = any(samples.source_path is not None for samples in rows.values())
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", "source_path" if by_path else "source_index", "label"])
+    lines = [f"split,{'source_path' if by_path else 'source_index'},label\n"]
     for name, samples in rows.items():
-        writer.writerows(zip([name] * len(samples), samples.places, samples.labels.tolist(), strict=True))
-    return text.getvalue().encode()
+        places = [_quoted(str(place)) for place in samples.places]
+        lines += [f"{name},{place},{label}\n" for place, label in zip(places, samples.labels.tolist(), strict=True)]
+    return "".join(lines).encode()
+
+
+def _quoted(field: str) -> str:
+    """Quote a field that needs it; blanks at its ends do, which the `csv` module before Python 3.13 leaves bare."""
+    return '"' + field.replace('"', '""') + '"' if _NEEDS_QUOTES.search(field) else field
 
 
 def read_list(data: bytes, *, origin: str, split: str) -> Foreign:
