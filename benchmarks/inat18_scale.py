@@ -79,7 +79,14 @@ def coco(split: str, per_class: tuple[int, ...]) -> dict[str, object]:
         name = hashlib.md5(f"{split}{number}".encode(), usedforsecurity=False).hexdigest()
         path = f"train_val2018/{KINGDOMS[label % len(KINGDOMS)]}/{label}/{name}.jpg"
         images.append(
-            {"id": number, "width": 800, "height": 600, "file_name": path, "license": 3, "rights_holder": f"user {number}"}
+            {
+                "id": number,
+                "width": 800,
+                "height": 600,
+                "file_name": path,
+                "license": 3,
+                "rights_holder": f"user {number}",
+            }
         )
         annotations.append({"id": number, "image_id": number, "category_id": label})
     categories = [{"id": n, "name": str(n), "supercategory": KINGDOMS[n % 5]} for n in range(len(per_class))]

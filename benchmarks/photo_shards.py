@@ -92,7 +92,11 @@ def main() -> None:
             "ltdata, 1 worker": ltdata(large, 1),
             "ltdata, 2 workers": ltdata(large, 2),
             "webdataset ShardWriter": [sys.executable, "-c", SHARDWRITER, str(large)],
-            "datasets, imagefolder + map, 2 processes": [sys.executable, script(work / "a.py", IMAGEFOLDER), str(large)],
+            "datasets, imagefolder + map, 2 processes": [
+                sys.executable,
+                script(work / "a.py", IMAGEFOLDER),
+                str(large),
+            ],
             "datasets, Arrow files, 2 processes": [sys.executable, script(work / "b.py", DATASETS), str(large)],
         }
         times: dict[str, list[float]] = {name: [] for name in ways}

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ltdata.catalog import Found, find
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.formats import huggingface as saved
-from ltdata.formats.stored import stored
 from ltdata.images import Stored
 from ltdata.manifest import Samples
 from ltdata.reader import read_base
 from ltdata.shards import key
+from ltdata.stored import stored
 
 _CHUNK_BYTES = 2**31 - 1  # Arrow counts them in 31 bits
 

@@ -19,10 +19,9 @@ from ltdata.build import write_images, write_rows
 from ltdata.catalog import Found
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
-from ltdata.images import Stored
-from ltdata.manifest import Manifest, Samples, content_digest, make_split
+from ltdata.manifest import Manifest, content_digest, make_split
 from ltdata.output import new_folder, resolve
-from ltdata.reader import members
+from ltdata.stored import stored
 
 FORMS = ("manifest", "shards", "view")
 
@@ -251,12 +250,12 @@ def write_subset(
         with new_folder(out, force=force) as staging:
             return write_rows(replace(subset, view_of={"path": path, "content_sha256": content}), subset.rows, staging)
     shown = replace(subset, view_of={"path": str(folder.resolve()), "content_sha256": content})
-    stored = {split: _stored(shown, split, samples) for split, samples in subset.rows.items()}
+    images = {split: stored(folder, shown, split, samples) for split, samples in subset.rows.items()}
     with new_folder(out, force=force) as staging, engine.start(workers) as crew:
         return write_images(
             subset,
             subset.rows,
-            stored,
+            images,
             staging,
             crew=crew,
             seed=int(subset.protocol["params"]["seed"]),
@@ -272,19 +271,3 @@ def _base(whole: Found) -> tuple[Path, str] | None:
     if view is not None:
         return whole.folder / view["path"], view["content_sha256"]
     return (whole.folder, str(whole.manifest.content_sha256)) if whole.manifest.has_images else None
-
-
-def _stored(shown: Manifest, split: str, samples: Samples) -> Stored:
-    """Locate the images of a view's rows in the shards, every byte checked on the way."""
-    places: list[tuple[Path, int, int] | None] = [None] * len(samples)
-    for shard, row, member in members(Path(), shown, split, samples):
-        places[row] = shard, member.offset, len(member.image)
-    found = [place for place in places if place is not None]
-    if len(found) < len(places) or samples.sha256 is None:
-        raise SourceMissingError(f"{shown.name}: {len(places) - len(found)} {split} images are in no shard")
-    return Stored(
-        shards=[shard for shard, _, _ in found],
-        offsets=[offset for _, offset, _ in found],
-        sizes=[size for _, _, size in found],
-        sha256=samples.sha256,
-    )

@@ -21,8 +21,8 @@ import pytest
 
 from ltdata import pinned, shards
 from ltdata.build import Built, build, summary
-from ltdata.spec import Spec
 from ltdata.errors import LtdataError, MismatchError, OutputError, UsageError
+from ltdata.spec import Spec
 from ltdata.verify import verify
 
 DIGITS = Spec("digits", 20)

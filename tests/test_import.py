@@ -21,7 +21,7 @@ LAYERS = (
     {"given", "adapters"},
     {"formats"},
     {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics"},
-    {"pinned", "output", "spec", "verify"},
+    {"pinned", "output", "spec", "stored", "verify"},
     {"sources", "index"},
     {"reader"},
     {"shards", "engine"},

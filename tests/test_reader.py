@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ltdata.build import Built, build
-from ltdata.spec import Spec
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.manifest import Manifest
 from ltdata.reader import read_images, read_manifest, read_samples
 from ltdata.sources import load_source
+from ltdata.spec import Spec
 from ltdata.verify import verify
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]

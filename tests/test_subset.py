@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_cli import run
 
 import ltdata
 from ltdata import catalog, reader
 from ltdata.build import Built
-from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
+from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 from ltdata.planner import target_categories
 from ltdata.subset import Part, make_subset, write_subset
 from ltdata.verify import verify
-from test_cli import run
 
 PINNED = ltdata.load("cifar100-lt", imbalance_factor=100)
 

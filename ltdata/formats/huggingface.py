@@ -10,11 +10,11 @@ from ltdata.files import sha256_bytes, write_atomic
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_named, split_of_file
 from ltdata.formats.parquet import COLUMNS, from_columns, is_plain
-from ltdata.formats.stored import stored
 from ltdata.images import Stored
 from ltdata.lists import LABEL_COLUMNS
 from ltdata.manifest import Manifest, Samples
 from ltdata.sources.coco import read_bytes
+from ltdata.stored import stored
 
 _ABOUT_NAME = "ltdata.json"
 _BATCH = 256  # images in memory at once
