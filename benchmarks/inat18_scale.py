@@ -85,7 +85,7 @@ def coco(split: str, per_class: tuple[int, ...]) -> dict[str, object]:
                 "height": 600,
                 "file_name": path,
                 "license": 3,
-                "rights_holder": f"user {number}",
+                "rights_holder": "a user",
             }
         )
         annotations.append({"id": number, "image_id": number, "category_id": label})

@@ -92,12 +92,8 @@ def main() -> None:
             "ltdata, 1 worker": ltdata(large, 1),
             "ltdata, 2 workers": ltdata(large, 2),
             "webdataset ShardWriter": [sys.executable, "-c", SHARDWRITER, str(large)],
-            "datasets, imagefolder + map, 2 processes": [
-                sys.executable,
-                script(work / "a.py", IMAGEFOLDER),
-                str(large),
-            ],
-            "datasets, Arrow files, 2 processes": [sys.executable, script(work / "b.py", DATASETS), str(large)],
+            "datasets, imagefolder + map, 2 processes": script(work / "a.py", IMAGEFOLDER, large),
+            "datasets, Arrow files, 2 processes": script(work / "b.py", DATASETS, large),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         peaks: dict[str, float] = {}
@@ -110,8 +106,8 @@ def main() -> None:
         for name, found in times.items():
             middle = statistics.median(found)
             print(
-                f"{name:40} {middle:6.2f} s ({min(found):.2f} .. {max(found):.2f}) {args.images / middle:7,.0f} images/s "
-                f"{peaks[name]:6,.0f} MB   {middle / base:.2f} x copy and hash   {middle / best:.2f} x ltdata, 2 workers"
+                f"{name:40} {middle:6.2f} s ({min(found):.2f}..{max(found):.2f}) {args.images / middle:7,.0f} images/s "
+                f"{peaks[name]:6,.0f} MB  {middle / base:.2f} x copy and hash  {middle / best:.2f} x ltdata, 2 workers"
             )
         for workers in (1, 2):
             _, little = run(ltdata(small, workers), work / "out")
@@ -142,10 +138,10 @@ def copy_and_hash(folder: Path) -> list[str]:
     return ["sh", "-c", f'cp -r "{folder}" "$0" && find "$0" -type f -print0 | xargs -0 sha256sum > /dev/null']
 
 
-def script(path: Path, text: str) -> str:
-    """Write a script, for a library that starts processes of its own."""
+def script(path: Path, text: str, source: Path) -> list[str]:
+    """Write a script, for a library that starts processes of its own; return its command, but for the output."""
     path.write_text(text, encoding="utf-8")
-    return str(path)
+    return [sys.executable, str(path), str(source)]
 
 
 def run(command: list[str], out: Path) -> tuple[float, float]:

@@ -90,7 +90,8 @@ def header(dataset: Official, counts: Mapping[str, np.ndarray], folder: Path) ->
             if not listed.official:
                 raise SystemExit(f"{path}: not the official list")
             class_names |= {
-                label: dataset.class_of(image) for image, label in zip(listed.paths, listed.labels.tolist())
+                label: dataset.class_of(image)
+                for image, label in zip(listed.paths, listed.labels.tolist(), strict=True)
             }
             found = np.bincount(listed.labels, minlength=dataset.num_classes)
             sha256 = hashlib.sha256(list_bytes(listed.samples)).hexdigest()
