@@ -17,8 +17,8 @@ from ltdata.catalog import Found, find
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.formats import huggingface as saved
 from ltdata.images import Stored
-from ltdata.manifest import Samples
 from ltdata.reader import read_base
+from ltdata.samples import Samples
 from ltdata.shards import key
 from ltdata.stored import stored
 

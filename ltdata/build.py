@@ -20,17 +20,9 @@ from ltdata import __version__, engine, groups, images, index, output, protocols
 from ltdata.errors import UsageError
 from ltdata.files import exclusive, sha256_bytes, staged_folder, write_atomic
 from ltdata.images import Files, Images
-from ltdata.manifest import (
-    MANIFEST_NAME,
-    SAMPLES_NAME,
-    Manifest,
-    Samples,
-    content_digest,
-    describe_rule,
-    make_split,
-    rows_to_bytes,
-)
+from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, describe_rule, make_split
 from ltdata.reader import read_manifest, read_samples
+from ltdata.samples import Samples, content_digest, rows_to_bytes
 from ltdata.sources import LISTED, Source, Where, load_source
 from ltdata.spec import Spec, select
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ltdata import catalog, formats
 from ltdata.formats.foreign import ForeignSplit
-from ltdata.manifest import MANIFEST_NAME, Manifest, Samples
+from ltdata.manifest import MANIFEST_NAME, Manifest
+from ltdata.samples import Samples
 
 
 @dataclass(frozen=True)

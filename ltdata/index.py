@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 
 INDEX_NAME = "index.npz"
 

@@ -20,7 +20,8 @@ from ltdata import images
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.groups import GROUP_NAMES
-from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Samples, Shard, rows_from_bytes
+from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
+from ltdata.samples import Samples
 from ltdata.shards import KEY_DIGITS, header, key, label_member
 
 

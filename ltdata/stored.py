@@ -9,8 +9,9 @@ import numpy as np
 from ltdata.errors import MismatchError
 from ltdata.images import Stored
 from ltdata.index import INDEX_NAME
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
 from ltdata.reader import members, read_base
+from ltdata.samples import Samples
 
 
 def stored(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Stored:

@@ -19,8 +19,9 @@ from ltdata.build import write_images, write_rows
 from ltdata.catalog import Found
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
-from ltdata.manifest import Manifest, content_digest, make_split
+from ltdata.manifest import Manifest, make_split
 from ltdata.output import new_folder, resolve
+from ltdata.samples import content_digest
 from ltdata.stored import stored
 
 FORMS = ("manifest", "shards", "view")

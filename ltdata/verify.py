@@ -12,8 +12,9 @@ from ltdata import index
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.index import Located
-from ltdata.manifest import Manifest, Samples, Shard
+from ltdata.manifest import Manifest, Shard
 from ltdata.reader import decode_named, members, read_base, read_manifest, read_samples, read_shard, walk
+from ltdata.samples import Samples
 from ltdata.shards import key
 
 

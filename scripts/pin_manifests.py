@@ -21,7 +21,8 @@ import numpy as np
 from ltdata import __version__
 from ltdata.build import make_manifest
 from ltdata.lists import read_text_list
-from ltdata.manifest import Manifest, Split, content_digest_of_lists, describe_rule, list_bytes, rows_to_bytes
+from ltdata.manifest import Manifest, Split, describe_rule
+from ltdata.samples import content_digest_of_lists, list_bytes, rows_to_bytes
 from ltdata.sources import Where, load_source
 from ltdata.sources.listed import provenance, recognise
 from ltdata.sources.official import IMAGENET_LT, INAT18, Official

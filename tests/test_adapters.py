@@ -23,8 +23,8 @@ from ltdata.build import Built, build
 from ltdata.catalog import find
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
-from ltdata.manifest import Samples
 from ltdata.reader import read_images
+from ltdata.samples import Samples
 from ltdata.shards import key
 from ltdata.spec import Spec
 from ltdata.subset import Part, make_subset, write_subset

@@ -24,10 +24,11 @@ from ltdata.build import Built, build
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.images import encoder
 from ltdata.lists import text_fault
-from ltdata.manifest import Manifest, Samples, content_digest
+from ltdata.manifest import Manifest
 from ltdata.profiles import class_counts
 from ltdata.protocols import hold_out, ldam
 from ltdata.reader import read_samples
+from ltdata.samples import Samples, content_digest
 from ltdata.sources import Where, load_source
 from ltdata.spec import Spec
 from ltdata.verify import verify

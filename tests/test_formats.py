@@ -26,8 +26,9 @@ from ltdata.errors import LtdataError, MismatchError, OutputError, SourceMissing
 from ltdata.files import sha256_bytes, sha256_file
 from ltdata.formats import Foreign, export, import_, read, write_import
 from ltdata.lists import path_fault
-from ltdata.manifest import Manifest, Samples, content_digest, describe_rule, list_bytes, make_split
+from ltdata.manifest import Manifest, describe_rule, make_split
 from ltdata.reader import read_manifest, read_samples
+from ltdata.samples import Samples, content_digest, list_bytes
 from ltdata.subset import Part, make_subset
 
 PINNED = ltdata.load("cifar100-lt", imbalance_factor=100)

@@ -5,6 +5,7 @@ import os
 import pickle
 import stat
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -298,10 +299,15 @@ def test_decoding_in_threads_leaves_the_filters_of_warnings_alone() -> None:
                 found.append(str(error))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert list(warnings.filters) == before
     assert len(found) == 400
     assert all("decompression bomb" in message for message in found)

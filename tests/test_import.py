@@ -25,7 +25,8 @@ LAYERS = (
     {"sources", "index"},
     {"reader"},
     {"shards", "engine"},
-    {"manifest", "images", "planner", "lists"},
+    {"manifest", "images", "planner"},
+    {"samples", "lists"},
     {"groups", "profiles", "protocols", "png", "files"},
     {"errors"},
 )

@@ -22,8 +22,8 @@ from ltdata import pinned
 from ltdata.build import Built, build
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.lists import blob_sha1
-from ltdata.manifest import content_digest_of_lists
 from ltdata.reader import read_samples
+from ltdata.samples import content_digest_of_lists
 from ltdata.sources import SOURCES
 from ltdata.sources.listed import load_listed
 from ltdata.sources.official import IMAGENET_LT, INAT18, PLACES_LT, Official

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from ltdata.build import Built
 from ltdata.errors import MismatchError, UsageError
-from ltdata.manifest import (
-    Manifest,
-    Samples,
-    Shard,
-    Split,
-    content_digest,
-    describe_rule,
-    rows_from_bytes,
-    rows_to_bytes,
-)
+from ltdata.manifest import Manifest, Shard, Split, describe_rule, rows_from_bytes
+from ltdata.samples import Samples, content_digest, rows_to_bytes
 
 Row = tuple[int, int]  # source index, label
 Rows = dict[str, list[Row]]

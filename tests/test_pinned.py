@@ -16,7 +16,7 @@ import ltdata
 from ltdata import pinned
 from ltdata.build import make_manifest
 from ltdata.errors import UsageError
-from ltdata.manifest import content_digest
+from ltdata.samples import content_digest
 from ltdata.sources import Source, Where, load_source
 from ltdata.spec import Spec
 

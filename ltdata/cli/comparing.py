@@ -15,7 +15,7 @@ from ltdata.files import sha256_bytes
 from ltdata.formats.known import POSITIONED
 from ltdata.given import Given
 from ltdata.identify import Identified, Search
-from ltdata.manifest import Samples, list_bytes
+from ltdata.samples import Samples, list_bytes
 
 DIFFERENT = UNRECOGNISED = 3  # exit codes
 _SHOWN_CLASSES = 10

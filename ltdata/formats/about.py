@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltdata.errors import MismatchError
-from ltdata.manifest import Manifest, Samples, content_digest
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples, content_digest
 
 _TEXTS = ("name", "content_sha256")
 _OBJECTS = ("source", "protocol", "group_rule")

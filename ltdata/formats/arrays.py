@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ltdata.errors import MismatchError
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, whole_numbers
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 from ltdata.sources.coco import read_bytes
 from ltdata.sources.folder import SPLIT_NAMES
 

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from ltdata.errors import UsageError
 from ltdata.files import sha256_file
-from ltdata.manifest import SAMPLES_NAME, Manifest, Samples, Shard
+from ltdata.manifest import SAMPLES_NAME, Manifest, Shard
 from ltdata.reader import read_shard
+from ltdata.samples import Samples
 
 _CROISSANT = "http://mlcommons.org/croissant/1.0"
 _MIME = {"png": "image/png", "jpg": "image/jpeg"}

@@ -13,7 +13,8 @@ from ltdata.errors import MismatchError, OutputError, UsageError
 from ltdata.files import exclusive, output_errors, staged_folder, write_atomic
 from ltdata.formats import arrays, described, huggingface, jsons, parquet, text
 from ltdata.lists import path_fault
-from ltdata.manifest import Manifest, Samples, list_bytes
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples, list_bytes
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_named,
 from ltdata.formats.parquet import COLUMNS, from_columns, is_plain
 from ltdata.images import Stored
 from ltdata.lists import LABEL_COLUMNS
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 from ltdata.sources.coco import read_bytes
 from ltdata.stored import stored
 

@@ -12,8 +12,9 @@ from ltdata.formats.foreign import Foreign
 from ltdata.formats.known import POSITIONED
 from ltdata.formats.reading import read
 from ltdata.formats.taken import Taken, checked, of_any, of_official, of_positions
-from ltdata.manifest import Manifest, content_digest, describe_rule, make_split
+from ltdata.manifest import Manifest, describe_rule, make_split
 from ltdata.output import new_folder
+from ltdata.samples import content_digest
 from ltdata.sources.coco import read_bytes
 from ltdata.sources.official import OFFICIAL
 

@@ -7,7 +7,8 @@ from typing import Any
 from ltdata.errors import MismatchError
 from ltdata.formats.about import about, checked
 from ltdata.formats.foreign import Foreign, ForeignSplit, divide, in_order, integers, labels_of, split_named
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 from ltdata.sources.coco import read_coco
 from ltdata.sources.folder import SPLIT_NAMES
 

@@ -11,7 +11,8 @@ from ltdata.errors import MismatchError, UsageError
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, divide, integers, labels_of
 from ltdata.lists import INDEX_COLUMNS, LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 from ltdata.sources.coco import read_bytes
 
 COLUMNS = frozenset((*PATH_COLUMNS, *INDEX_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS))

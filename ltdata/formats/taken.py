@@ -13,7 +13,7 @@ from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.formats.foreign import Foreign, ForeignSplit
 from ltdata.formats.known import Known, known
 from ltdata.lists import Listed, path_fault
-from ltdata.manifest import Samples
+from ltdata.samples import Samples
 from ltdata.sources import Where
 from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.listed import Recognised, class_names_of, named_classes, provenance, recognise

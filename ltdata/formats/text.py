@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ltdata.errors import MismatchError
 from ltdata.formats.foreign import Foreign, divide, is_number, labels_of
 from ltdata.lists import Listed, read_csv, read_text_list
-from ltdata.manifest import Samples
+from ltdata.samples import Samples
 
 _NEEDS_QUOTES = re.compile(r"""[",;]|^\s|\s$""")
 

@@ -13,7 +13,8 @@ from ltdata.identify.answer import CLASS_COUNTS, UNKNOWN, Answer
 from ltdata.identify.counts import LARGEST, describe, facts_of, fit
 from ltdata.identify.published import Candidate, enough
 from ltdata.identify.rows import SAME, find, label_fault, match, matched, positions_of, repeats, share
-from ltdata.manifest import Manifest, Samples
+from ltdata.manifest import Manifest
+from ltdata.samples import Samples
 
 
 def by_pinned(split: str, rows: ForeignSplit, source: str | None) -> Answer | None:

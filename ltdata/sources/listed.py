@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.images import Files
 from ltdata.lists import Listed, blob_sha1, read_text_list
-from ltdata.manifest import Samples
+from ltdata.samples import Samples
 from ltdata.sources import download
 from ltdata.sources.coco import read_bytes, read_categories, read_coco
 from ltdata.sources.disk import locate, refuse_missing
