@@ -229,7 +229,7 @@ def _source_differences(folder: Path, manifest: Manifest, spec: Spec, where: Whe
     """
     if spec.source not in (*LISTED, "folder"):
         return []
-    source = load_source(spec.source, where)
+    source = load_source(spec.source, where if spec.source == "folder" else replace(where, need_images=False))
     chosen = choose(spec, source)
     now = make_manifest(spec, source, chosen)[0]
     if now.content_sha256 != manifest.content_sha256:

@@ -50,6 +50,7 @@ class SplitDiff:
         only_b: the same of B.
         relabelled: labels in A and in B of the images that have others; None where a side has no labels.
         renumbered: one change of numbers, one-to-one, explains all of them.
+        other_bytes: images of one place whose stored bytes differ, where both sides are builds.
         recounted: how often A and B list the images that both have, where that differs.
         repeated: how many images A lists more than once, and B.
         elsewhere: how many rows of the images that both have hold another image in the other's order.
@@ -64,6 +65,7 @@ class SplitDiff:
     only_b: tuple[Place, ...]
     relabelled: Mapping[Place, tuple[Labels, Labels]] | None
     renumbered: bool
+    other_bytes: tuple[Place, ...]
     recounted: Mapping[Place, tuple[int, int]]
     repeated: tuple[int, int]
     elsewhere: int
@@ -74,7 +76,9 @@ class SplitDiff:
     @property
     def same(self) -> bool:
         """Tell whether nothing differs, as far as both sides say."""
-        return not (self.only_a or self.only_b or self.relabelled or self.recounted or self.elsewhere)
+        return not (
+            self.only_a or self.only_b or self.relabelled or self.other_bytes or self.recounted or self.elsewhere
+        )
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ def compare_rows(a: ForeignSplit, b: ForeignSplit) -> SplitDiff:
         only_b=tuple(only_b),
         relabelled=relabelled if labelled else None,
         renumbered=bool(relabelled) and _is_renumbered(in_a, in_b),
+        other_bytes=_other_bytes(a, b, places_a, places_b),
         recounted=recounted,
         repeated=(len(_repeated(in_a)), len(_repeated(in_b))),
         elsewhere=len(elsewhere),
@@ -212,6 +217,16 @@ def compare_rows(a: ForeignSplit, b: ForeignSplit) -> SplitDiff:
         ),
         same_names=_same_names(a, b) if len(only_a) == len(in_a) else 0,
     )
+
+
+def _other_bytes(
+    a: ForeignSplit, b: ForeignSplit, places_a: Sequence[Place], places_b: Sequence[Place]
+) -> tuple[Place, ...]:
+    """List the images of one place that are stored with other bytes, as far as both sides have digests."""
+    if a.sha256 is None or b.sha256 is None:
+        return ()
+    of_b = dict(zip(places_b, b.sha256, strict=True))
+    return tuple([place for place, sha in zip(places_a, a.sha256, strict=True) if of_b.get(place, sha) != sha])
 
 
 def _same_names(a: ForeignSplit, b: ForeignSplit) -> int:

@@ -16,9 +16,21 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ltdata.errors import LtdataError, OutputError
+from ltdata.errors import LtdataError, OutputError, SourceMissingError
 
 _NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}  # what mounts without fsync on folders answer
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file that someone named.
+
+    Raises:
+        SourceMissingError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ltdata import catalog, formats
-from ltdata.formats.foreign import ForeignSplit
+from ltdata.formats.foreign import ForeignSplit, from_samples
 from ltdata.manifest import MANIFEST_NAME, Manifest
-from ltdata.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,6 @@ def read(what: str, *, header_alone: bool = False) -> Given:
         source=str(manifest.source["id"]),
         manifest=manifest,
     )
-
-
-def from_samples(samples: Samples) -> ForeignSplit:
-    """See the rows of a manifest as those of any file."""
-    return ForeignSplit(paths=samples.source_path, positions=samples.source_index, labels=samples.labels)
 
 
 def is_file(path: Path) -> bool:

@@ -22,6 +22,7 @@ from ltdata.errors import MismatchError
 PATH_COLUMNS = ("path", "source_path", "file_name", "filename", "file", "filepath", "image", "image_path", "fpath")
 LABEL_COLUMNS = ("label", "class", "category", "category_id", "target", "class_name", "species")
 SPLIT_COLUMNS = ("split", "subset", "set")
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 INDEX_COLUMNS = ("source_index", "index", "idx")
 _BOM = b"\xef\xbb\xbf"
 _CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -96,6 +97,8 @@ def path_fault(path: str) -> str | None:
         return "is absolute"
     if ".." in path.split("/"):
         return "leads outside"
+    if "//" in path or "/./" in path or path.startswith("./") or path.endswith(("/", "/.")):
+        return "is not in its shortest form"
     return text_fault(path)
 
 

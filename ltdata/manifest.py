@@ -285,6 +285,20 @@ def _shard(record: Mapping[str, Any]) -> Shard:
     )
 
 
+def check_name(name: str, what: str = "name") -> str:
+    """Return a name that can be a file's and a data set's everywhere: letters, digits, dots, dashes, underscores.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise UsageError(
+            f"{what} {name!r}: letters, digits, dots, dashes and underscores are allowed, a letter or digit first, 100 "
+            "at most"
+        )
+    return name
+
+
 def describe_rule(rule: str) -> dict[str, str]:
     """Return a group rule as the manifest records it.
 

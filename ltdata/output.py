@@ -1,7 +1,7 @@
 """The folder that a command writes: free, its own to replace, or refused."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ltdata import index, shards
@@ -69,19 +69,22 @@ def new_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
             yield staging
 
 
+def is_own(relative: str) -> bool:
+    """Tell whether a path inside a build, with forward slashes, is one that builds write."""
+    return relative in {MANIFEST_NAME, SAMPLES_NAME, index.INDEX_NAME} or bool(shards.PATH_PATTERN.fullmatch(relative))
+
+
 def _foreign(folder: Path) -> Path | None:
     """Return a file of the folder that no build writes; None if there is none."""
-    own = {SAMPLES_NAME, index.INDEX_NAME}
-    try:
-        read_manifest(folder)
-        own.add(MANIFEST_NAME)
-    except MismatchError:  # a damaged one is ours if our rows lie beside it
-        if (folder / SAMPLES_NAME).exists():
-            own.add(MANIFEST_NAME)
+    own_header = (folder / SAMPLES_NAME).exists()  # a damaged one is ours if our rows lie beside it
+    if not own_header:
+        with suppress(MismatchError):
+            read_manifest(folder)
+            own_header = True
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
             continue
-        if relative not in own and not shards.PATH_PATTERN.fullmatch(relative):
+        if not is_own(relative) or (relative == MANIFEST_NAME and not own_header):
             return path
     return None

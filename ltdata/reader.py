@@ -1,17 +1,20 @@
 """The reader of built folders: strict about its own format, checked before it is used.
 
-Everything that reads shards (trainer, verify, statistics) comes through here. No pickle, no shell, no path
-outside the folder. A shard's size and SHA-256 are checked first; then every header must be the one that the writer
-gives, every label the row's, every image the one with the row's digest. `index.npz` says where each image lies, for
-random access by other programs; it is not needed here, and `ltdata verify` compares it.
+Everything that reads whole shards (trainer, verify, the webdataset adapter) comes through here; single images out of
+them come through `ltdata.stored`. No pickle, no shell, no path outside the folder. A shard's size and SHA-256 are
+checked first; then every header must be the one that the writer gives, every label the row's, every image the one
+with the row's digest. `index.npz` is not looked at.
+
+The images of a view lie in the shards of another folder, its base; `open_store` finds it, and everything else is the
+same for both.
 """
 
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +22,9 @@ from numpy.typing import NDArray
 from ltdata import images
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
-from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
-from ltdata.shards import KEY_DIGITS, header, key, label_member
+from ltdata.shards import KEY_DIGITS, PATH_PATTERN, header, key, label_member, plan
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,44 @@ class Member:
     name: str
     offset: int
     image: bytes
+
+
+@dataclass(frozen=True)
+class Store:
+    """Hold the build in whose shards images lie: the folder that was asked for, or the base of a view.
+
+    Attributes:
+        folder: of the build.
+        manifest: its header.
+        samples: its rows by split.
+        shown: by split, for each row of the build the row that asks for its image, -1 where none does; int64 (n,).
+    """
+
+    folder: Path
+    manifest: Manifest
+    samples: Mapping[str, Samples]
+    shown: Mapping[str, NDArray[np.int64]]
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """List the shards that hold images that are asked for.
+
+        Which rows lie in which shard follows from the rows; where the manifest lists other shards, it lists all.
+        """
+        listed = self.manifest.splits[split].shards
+        wanted = self.shown[split] >= 0
+        seed = dict(self.manifest.protocol["params"]).get("seed", 0)
+        if wanted.all() or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            return listed
+        plans = plan(
+            split,
+            self.samples[split].labels,
+            class_groups=self.manifest.groups if split == "train" else None,
+            seed=seed,
+            samples_per_shard=max(1, *(shard.num_samples for shard in listed)),
+        )
+        if [(each.path, len(each.rows)) for each in plans] != [(shard.path, shard.num_samples) for shard in listed]:
+            return listed
+        return tuple(shard for shard, each in zip(listed, plans, strict=True) if wanted[each.rows].any())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -50,8 +90,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise SourceMissingError(f"{folder}: {reason}; make one with: ltdata build") from None
     except UnicodeDecodeError as error:
         raise MismatchError(f"{path}: not UTF-8 text; build it again") from error
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise SourceMissingError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return Manifest.from_json(text, origin=str(path))
 
 
@@ -81,25 +121,40 @@ def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:
         raise MismatchError(f"{path}: not the rows of an ltdata build ({error}); build it again") from error
 
 
+def shard_path(folder: Path, shard: Shard) -> Path:
+    """Return where a shard lies, after checking its name and its size.
+
+    Raises:
+        MismatchError: the name is none that ltdata gives, a link leads outside the folder, there is no regular file,
+            or it has another size.
+    """
+    path = folder / shard.path
+    try:
+        if not PATH_PATTERN.fullmatch(shard.path) or not path.resolve().is_relative_to(folder.resolve()):
+            raise MismatchError(
+                f"{folder}: shard path {shard.path!r} leads outside, or is none of ltdata's; build the data set again"
+            )
+        if not path.is_file():
+            raise MismatchError(f"{path}: missing; build the data set again with --force")
+        size = path.stat().st_size
+    except (OSError, RuntimeError) as error:  # a link to itself before Python 3.13
+        raise MismatchError(f"{path}: cannot be read ({error}); build the data set again with --force") from error
+    if size != shard.bytes:
+        raise MismatchError(f"{path}: {size} bytes, the manifest says {shard.bytes}; build again with --force")
+    return path
+
+
 def read_shard(folder: Path, shard: Shard) -> bytes:
     """Read one shard whole, after checking its name, size and SHA-256.
 
     Raises:
-        MismatchError: it is missing, not a regular file inside the folder, or its bytes are others.
+        MismatchError: as `shard_path`, or its bytes are others.
     """
-    relative = PurePosixPath(shard.path)
-    path = folder / relative
+    path = shard_path(folder, shard)
     try:
-        inside = not relative.is_absolute() and ".." not in relative.parts
-        if not inside or not path.resolve().is_relative_to(folder.resolve()):
-            raise MismatchError(f"{folder}: shard path {shard.path!r} leads outside; build the data set again")
-        if not path.is_file():
-            raise MismatchError(f"{path}: missing; build the data set again with --force")
         data = path.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL; a link to itself before Python 3.13
-        raise MismatchError(f"{folder}: shard {shard.path!r} cannot be read ({error})") from error
-    if len(data) != shard.bytes:
-        raise MismatchError(f"{path}: {len(data)} bytes, the manifest says {shard.bytes}; build again with --force")
+    except OSError as error:
+        raise MismatchError(f"{path}: cannot be read ({error.strerror or error}); mend its permissions") from error
     found = sha256_bytes(data)
     if found != shard.sha256:
         raise MismatchError(f"{path}: SHA-256 {found}, the manifest says {shard.sha256}; build again with --force")
@@ -124,7 +179,7 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
     samples = read_samples(folder, manifest)[split]
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
-    for place, row, member in members(folder, manifest, split, samples):
+    for place, row, member in members(open_store(folder, manifest, {split: samples}), split):
         decoded = decode_named(member, place, samples, row)
         if pixels is None:
             pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
@@ -142,55 +197,61 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
     return pixels, samples.labels
 
 
-def members(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Iterator[tuple[Path, int, Member]]:
-    """Yield (shard, row in the split, member) of a split's images, as they lie in the shards of a build or a view.
+def open_store(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) -> Store:
+    """Find the build that holds the images of some rows, and which of its images they are.
+
+    Args:
+        folder: of a build or a view.
+        manifest: its header.
+        rows: of it, all of each split.
 
     Raises:
-        SourceMissingError: no images belong to this manifest, or those of a view are gone.
-        MismatchError: a shard is not what the manifest says.
+        SourceMissingError: no images belong to this manifest, or the base of a view is gone.
+        MismatchError: the base of a view is another build now.
     """
-    if manifest.view_of is not None:
-        yield from _viewed(folder, manifest, split, samples)
-        return
-    if not manifest.has_images:
-        raise SourceMissingError(f"{folder}: a manifest without images; build it without --manifest-only")
-    for shard in manifest.splits[split].shards:
-        for member in walk(read_shard(folder, shard), folder, shard, samples):
-            yield folder / shard.path, member.row, member
-
-
-def read_base(folder: Path, manifest: Manifest) -> tuple[Path, Manifest, dict[str, Samples]]:
-    """Find the build whose images a view shows: its folder, header and rows.
-
-    Raises:
-        SourceMissingError: it is not there any more.
-        MismatchError: another one is there.
-    """
-    assert manifest.view_of is not None  # noqa: S101 - for the type checker: callers ask views only
+    if manifest.view_of is None:
+        if not manifest.has_images:
+            raise SourceMissingError(f"{folder}: a manifest without images; build it without --manifest-only")
+        return Store(folder, manifest, rows, {name: np.arange(len(samples)) for name, samples in rows.items()})
     base = folder / manifest.view_of["path"]
     try:
         whole = read_manifest(base)
     except SourceMissingError as error:
-        raise SourceMissingError(f"{folder}: a view of {base}, which is gone; make the subset again") from error
+        raise SourceMissingError(f"{folder}: a view of {str(base)!r}, which is gone; make the subset again") from error
+    another = MismatchError(f"{folder}: a view of {base}, which is another build now; make the subset again")
     if whole.content_sha256 != manifest.view_of["content_sha256"] or not whole.has_images:
-        raise MismatchError(f"{folder}: a view of {base}, which is another build now; make the subset again")
-    return base, whole, read_samples(base, whole)
+        raise another
+    samples = read_samples(base, whole)
+    shown: dict[str, NDArray[np.int64]] = {}
+    for name, asked in rows.items():
+        row_of = {place: row for row, place in enumerate(samples[name].places)} if name in samples else {}
+        found = np.array([row_of.get(place, -1) for place in asked.places], dtype=np.int64)
+        # The content digest is that of the rows: a build of other images under the same names has the same.
+        if found.min(initial=0) < 0 or samples[name].take(found).sha256 != asked.sha256:
+            raise another
+        shown[name] = np.full(len(samples[name]), -1)
+        shown[name][found] = np.arange(len(asked))
+    return Store(base, whole, samples, shown)
 
 
-def _viewed(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Iterator[tuple[Path, int, Member]]:
-    """Yield a view's images out of the shards of its build; shards that hold none of them are not read."""
-    base, whole, base_samples = read_base(folder, manifest)
-    row_of = {place: row for row, place in enumerate(samples.places)}
-    wanted = [row_of.get(place, -1) for place in base_samples[split].places]  # of each row of the build
-    groups = whole.groups[base_samples[split].labels]
-    for shard in whole.splits[split].shards:
-        series = PurePosixPath(shard.path).name.partition("-")[0]
-        inside = groups == GROUP_NAMES.index(series) if series in GROUP_NAMES else np.ones(len(groups), bool)
-        if not any(wanted[row] >= 0 for row in np.flatnonzero(inside).tolist()):
-            continue
-        for member in walk(read_shard(base, shard), base, shard, base_samples[split]):
-            if wanted[member.row] >= 0:
-                yield base / shard.path, wanted[member.row], member
+def members(
+    store: Store, split: str, shards: Sequence[Shard] | None = None
+) -> Iterator[tuple[Path, int, Member]]:
+    """Yield (shard, row that asks for it, member) of the images that are asked for, as they lie in the shards.
+
+    Args:
+        store: see `open_store`.
+        split: of it.
+        shards: of the split, to read; None: all that hold any.
+
+    Raises:
+        MismatchError: a shard is not what the manifest says.
+    """
+    shown = store.shown[split].tolist()
+    for shard in store.shards(split) if shards is None else shards:
+        for member in walk(read_shard(store.folder, shard), store.folder, shard, store.samples[split]):
+            if shown[member.row] >= 0:
+                yield store.folder / shard.path, shown[member.row], member
 
 
 def decode(image: bytes) -> NDArray[np.uint8]:

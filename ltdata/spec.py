@@ -1,6 +1,5 @@
 """The spec: which split of which source to make, checked before anything is read."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ltdata import groups, profiles, protocols
 from ltdata.errors import UsageError
+from ltdata.manifest import check_name
 from ltdata.sources import LISTED, SOURCES
 
 NATURAL = "natural"
@@ -112,10 +112,8 @@ class Spec:
             raise UsageError(f"{self.source}: {advice}")
         if self.profile != "pareto":
             refuse({"--alpha"}, f"profile {self.profile} has no alpha")
-        if self.title is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.title):
-            raise UsageError(
-                f"name {self.title!r}: letters, digits, dots, dashes and underscores are allowed, 100 at most"
-            )
+        if self.title is not None:
+            check_name(self.title)
 
     @property
     def has_files(self) -> bool:

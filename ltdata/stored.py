@@ -1,65 +1,96 @@
-"""Where the images of a build's rows lie, in the order of the rows."""
+"""Where the images of a build's rows lie, in the order of the rows, for reading one by one.
+
+By `index.npz`, which saves reading the shards whole, where it is there and can be that of these shards; else by
+reading them. The index is believed in nothing else: `ltdata.images.Stored` compares the bytes that it reads with the
+digest of their row.
+"""
 
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
 from ltdata.images import Stored
 from ltdata.index import INDEX_NAME
-from ltdata.manifest import Manifest
-from ltdata.reader import members, read_base
+from ltdata.manifest import Manifest, Shard
+from ltdata.reader import Store, members, open_store, shard_path
 from ltdata.samples import Samples
 
 
-def stored(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Stored:
-    """Locate the images of a split, by the index of the build, else by reading its shards.
+def stored(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) -> dict[str, Stored]:
+    """Locate the images of splits, by the index of the build, else by reading its shards.
 
     Args:
         folder: of a build or a view.
         manifest: its header.
-        split: of it.
-        samples: its rows.
+        rows: of it, all of each split.
 
     Raises:
         SourceMissingError: no images belong to the manifest, or those of a view are gone.
         MismatchError: a shard is not what the manifest says.
     """
-    found = _indexed(folder, manifest, split, samples)
-    if found is not None:
-        return found
+    store = open_store(folder, manifest, rows)
+    return {split: _locate(store, split, samples) for split, samples in rows.items()}
+
+
+def _locate(store: Store, split: str, samples: Samples) -> Stored:
+    if samples.sha256 is None:
+        raise MismatchError(f"{store.folder}: the {split} rows hold no image digests; build it again")
+    shards = store.manifest.splits[split].shards
+    paths = [store.folder / shard.path for shard in shards]
+    needed = store.shards(split)
+    for shard in needed:
+        shard_path(store.folder, shard)
+    located = _indexed(store, split, len(samples))
+    if located is not None and {shards[number] for number in np.unique(located[0]).tolist()} <= set(needed):
+        number, offset, size = located.tolist()
+        return Stored([paths[each] for each in number], offset, size, samples.sha256)
     places: list[tuple[Path, int, int] | None] = [None] * len(samples)
-    for shard, row, member in members(folder, manifest, split, samples):
-        places[row] = shard, member.offset, len(member.image)
+    for path, row, member in members(store, split, needed):
+        places[row] = path, member.offset, len(member.image)
     there = [place for place in places if place is not None]
-    if len(there) < len(places) or samples.sha256 is None:
-        raise MismatchError(f"{folder}: {len(places) - len(there)} {split} images are in no shard; build it again")
-    shards, offsets, sizes = zip(*there, strict=True) if there else ((), (), ())
-    return Stored(shards, offsets, sizes, samples.sha256)
+    if len(there) < len(places):
+        raise MismatchError(f"{store.folder}: {len(places) - len(there)} {split} images are in no shard; build it again")
+    found, offsets, sizes = zip(*there, strict=True) if there else ((), (), ())
+    return Stored(found, offsets, sizes, samples.sha256)
 
 
-def _indexed(folder: Path, manifest: Manifest, split: str, samples: Samples) -> Stored | None:
-    """Locate the images by the index; None where there is none that belongs to these rows."""
-    rows = np.arange(len(samples))
-    if manifest.view_of is not None:
-        folder, manifest, base = read_base(folder, manifest)
-        row_of = {place: row for row, place in enumerate(base[split].places)}
-        rows = np.array([row_of.get(place, -1) for place in samples.places], dtype=np.int64)
-    if samples.sha256 is None or not manifest.has_images or rows.min(initial=0) < 0:
-        return None
+def _indexed(store: Store, split: str, num_rows: int) -> NDArray[np.int64] | None:
+    """Locate the images by the index; None where there is none that can be that of these shards.
+
+    Returns:
+        Number of the shard, offset and size of the image of each row that asks for one, int64 (3, n).
+    """
+    shown = store.shown[split]
     try:
-        with warnings.catch_warnings(action="error"), np.load(folder / INDEX_NAME, allow_pickle=False) as index:
-            inside = np.flatnonzero(index["split"] == list(manifest.splits).index(split))[rows]
-            of_these = str(index["content_sha256"]) == manifest.content_sha256
-            shard, offset, size = (index[name][inside].tolist() for name in ("shard", "offset", "size"))
+        with warnings.catch_warnings(action="error"), np.load(store.folder / INDEX_NAME, allow_pickle=False) as index:
+            if str(index["content_sha256"]) != store.manifest.content_sha256:
+                return None
+            inside = np.flatnonzero(index["split"] == list(store.manifest.splits).index(split))
+            columns = [index[name][inside] for name in ("shard", "offset", "size")]
     except (OSError, ValueError, KeyError, IndexError, EOFError, Warning, zipfile.BadZipFile):
         return None
-    if not of_these:
+    if any(column.shape != shown.shape or column.dtype.kind != "i" for column in columns):
         return None
-    shards = [folder / each.path for each in manifest.splits[split].shards]
-    for path, each in zip(shards, manifest.splits[split].shards, strict=True):
-        if not path.is_file() or path.stat().st_size != each.bytes:
-            raise MismatchError(f"{path}: is missing, or has not the manifest's {each.bytes} bytes; build it again")
-    return Stored([shards[number] for number in shard], offset, size, samples.sha256)
+    whole = np.array(columns, dtype=np.int64)
+    if not _fits(whole, store.manifest.splits[split].shards):
+        return None
+    asked = np.flatnonzero(shown >= 0)
+    out = np.empty((3, num_rows), dtype=np.int64)
+    out[:, shown[asked]] = whole[:, asked]
+    return out
+
+
+def _fits(located: NDArray[np.int64], shards: tuple[Shard, ...]) -> bool:
+    """Tell whether shard numbers, offsets and sizes, int64 (3, n), lie inside these shards, as many as each holds."""
+    number, offset, size = located
+    if number.min(initial=0) < 0 or number.max(initial=-1) >= len(shards):
+        return False
+    if np.bincount(number, minlength=len(shards)).tolist() != [shard.num_samples for shard in shards]:
+        return False
+    ends = np.array([shard.bytes for shard in shards], dtype=object)[number]
+    return bool((offset >= 0).all() and (size >= 0).all() and (size <= ends - offset).all())

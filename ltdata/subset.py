@@ -19,7 +19,7 @@ from ltdata.build import write_images, write_rows
 from ltdata.catalog import Found
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
-from ltdata.manifest import Manifest, make_split
+from ltdata.manifest import Manifest, check_name, make_split
 from ltdata.output import new_folder, resolve
 from ltdata.samples import content_digest
 from ltdata.stored import stored
@@ -34,7 +34,7 @@ class Part:
     Attributes:
         groups: shot groups, of `GROUP_NAMES`.
         expert: number from 1; its target categories are kept.
-        thresholds: of the planner ``mass``, for `expert`; empty: planner ``groups``.
+        thresholds: of the planner ``mass``, for `expert`; empty: by shot group, all, medium and few, few.
         classes: names or labels.
         class_size: least and largest number of training images of a class.
         per_class: at most so many training images of a class, drawn with `seed`.
@@ -82,7 +82,7 @@ class Part:
             "images": self.images,
         }
         kept = {name: value for name, value in given.items() if value not in (None, [])}
-        return kept | ({"seed": self.seed} if self.per_class is not None or self.images is not None else {})
+        return kept | {"seed": self.seed}
 
     @property
     def words(self) -> list[str]:
@@ -113,13 +113,9 @@ def kept_classes(manifest: Manifest, part: Part) -> NDArray[np.bool_]:
     if part.groups:
         kept &= np.isin(manifest.groups, [GROUP_NAMES.index(name) for name in part.groups])
     if part.expert is not None:
-        by_groups = not part.thresholds
-        targets = planner.target_categories(
-            counts,
-            planner="groups" if by_groups else "mass",
-            thresholds=part.thresholds,
-            group_rule=manifest.group_rule["name"],
-        )
+        targets = np.stack([manifest.groups >= first for first in range(len(GROUP_NAMES))])
+        if part.thresholds:
+            targets = planner.target_categories(counts, planner="mass", thresholds=part.thresholds)
         if part.expert > len(targets):
             raise UsageError(f"expert {part.expert}: there are {len(targets)}; give more --thresholds")
         kept &= targets[part.expert - 1]
@@ -158,6 +154,8 @@ def make_subset(manifest: Manifest, part: Part, *, relabel: bool = False, name: 
     Raises:
         UsageError: nothing is left, or more images are asked for than there are.
     """
+    if name is not None:
+        check_name(name)
     kept = kept_classes(manifest, part)
     new_label = np.cumsum(kept) - 1 if relabel else np.arange(manifest.num_classes)
     rows = {}
@@ -177,8 +175,7 @@ def make_subset(manifest: Manifest, part: Part, *, relabel: bool = False, name: 
             "name": "subset",
             "version": 1,
             "params": part.params
-            | {"relabel": relabel, "of": manifest.name, "of_content_sha256": manifest.content_sha256}
-            | {"seed": part.seed},
+            | {"relabel": relabel, "of": manifest.name, "of_content_sha256": manifest.content_sha256},
             "of": dict(manifest.protocol),
         },
         class_names=class_names,
@@ -247,7 +244,7 @@ def write_subset(
             return write_rows(replace(subset, storage=None), plain, staging)
     folder, content = base
     if form == "view":
-        path = Path(os.path.relpath(folder.resolve(), resolve(out))).as_posix()
+        path = _way(resolve(out), folder.resolve())
         with new_folder(out, force=force) as staging:
             return write_rows(replace(subset, view_of={"path": path, "content_sha256": content}), subset.rows, staging)
     shown = replace(subset, view_of={"path": str(folder.resolve()), "content_sha256": content})
@@ -262,6 +259,14 @@ def write_subset(
             seed=int(subset.protocol["params"]["seed"]),
             progress=progress,
         )
+
+
+def _way(start: Path, end: Path) -> str:
+    """Return the way from one folder to another: relative, so that both can move, but for Windows' other drives."""
+    try:
+        return Path(os.path.relpath(end, start)).as_posix()
+    except ValueError:
+        return end.as_posix()
 
 
 def _base(whole: Found) -> tuple[Path, str] | None:

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_cli import run
 
 from ltdata import given, pinned
-from ltdata.build import Built
+from ltdata.build import Built, build
 from ltdata.compare import compare, compare_rows, renumbering
 from ltdata.errors import UsageError
 from ltdata.formats import ForeignSplit
 from ltdata.given import Given
+from ltdata.spec import Spec
 
 Row = tuple[str, int]
 
@@ -216,3 +218,20 @@ def test_two_manifests_differ_where_one_lacks_a_split(digits_lt: Built) -> None:
     assert not compare(part, whole).same
     assert compare(whole, Given("p", "npy", {"train": whole.splits["train"]})).same
     assert compare(whole, part, split="train").same
+
+
+def test_other_photographs_under_the_same_names_are_a_difference(tmp_path: Path) -> None:
+    """The content digest covers names and labels; two builds also know their images' bytes."""
+    for name, offset in (("a", 0), ("b", 9)):
+        for number in range(6):
+            place = tmp_path / name / "photos" / f"class{number % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, offset if number == 3 else 0, 0)).save(place / f"{number}.png")
+        build(Spec("folder", title="photos"), data_dir=tmp_path / name / "photos", out=tmp_path / name / "built")
+    found = compare(*(given.read(str(tmp_path / name / "built")) for name in ("a", "b")))
+    assert not found.same
+    assert found.splits["train"].other_bytes == ("class1/3.png",)
+    assert found.a.manifest.content_sha256 == found.b.manifest.content_sha256  # type: ignore[union-attr]
+    ended = run("diff", tmp_path / "a" / "built", tmp_path / "b" / "built")
+    assert ended.code == 3
+    assert "other bytes  1 images of one name, the first class1/3.png" in ended.out

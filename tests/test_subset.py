@@ -15,7 +15,7 @@ from test_cli import run
 import ltdata
 from ltdata import catalog, reader
 from ltdata.build import Built
-from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 from ltdata.planner import target_categories
@@ -68,6 +68,17 @@ def test_an_expert_subset_is_what_the_planner_gives_that_expert(expert: int) -> 
     assert np.array_equal(made.class_counts, np.where(targets[expert - 1], PINNED.class_counts, 0))
     by_groups = make_subset(PINNED, Part(expert=expert))
     assert np.array_equal(by_groups.class_counts > 0, PINNED.groups >= expert - 1)
+
+
+def test_an_expert_of_a_small_subset_still_goes_by_the_groups_of_the_whole() -> None:
+    small = make_subset(PINNED, Part(per_class=10))
+    assert np.array_equal(make_subset(small, Part(expert=3)).class_counts > 0, PINNED.groups == 2)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "../x", "\udcff", "", "a/b", "x" * 101])
+def test_a_name_that_no_folder_could_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="letters, digits"):
+        make_subset(PINNED, Part(groups=("few",)), name=name)
 
 
 def test_classes_are_named_or_numbered() -> None:

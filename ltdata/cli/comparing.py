@@ -159,6 +159,8 @@ def _split(found: Diff, name: str) -> list[str]:
         f"  relabelled   {relabelled}",
         f"  order        {_order(split)}",
     ]
+    if split.other_bytes:
+        lines.append(f"  other bytes  {len(split.other_bytes):,} images of one name, the first {split.other_bytes[0]}")
     if any(split.repeated):
         lines.append(
             f"  repeated     {split.repeated[0]:,} images in A, {split.repeated[1]:,} in B, more than once each"
@@ -215,6 +217,7 @@ def format_names(found: Diff) -> Iterator[str]:
         yield from (f"{name}\tonly in B\t{place}" for place in split.only_b)
         for place, (a, b) in (split.relabelled or {}).items():
             yield f"{name}\trelabelled\t{place}\t{','.join(map(str, a))}\t{','.join(map(str, b))}"
+        yield from (f"{name}\tother bytes\t{place}" for place in split.other_bytes)
         for place, (times_a, times_b) in split.recounted.items():
             yield f"{name}\trecounted\t{place}\t{times_a}\t{times_b}"
     for (split_a, split_b), paths in found.shared.items():
@@ -252,6 +255,7 @@ def _split_record(diff: Diff, name: str, *, names: bool) -> dict[str, Any]:
         "only_in_a": list(found.only_a),
         "only_in_b": list(found.only_b),
         "relabelled": [[place, list(a), list(b)] for place, (a, b) in (found.relabelled or {}).items()],
+        "other_bytes": list(found.other_bytes),
         "listed_other_times": [[place, *times] for place, times in found.recounted.items()],
     }
     return {

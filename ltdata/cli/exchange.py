@@ -79,6 +79,10 @@ def import_(
     compared = manifest.protocol["params"].get("labels")
     if not quiet and manifest.protocol["name"] == "import" and compared:
         click.echo(f"ltdata: note: labels are {compared}", err=True)
+    if not quiet and "claims" in manifest.protocol["params"]:
+        click.echo(
+            "ltdata: note: the file has no digest of its rows; what it says of itself is kept as claims", err=True
+        )
     if as_json:
         images = {split: described.num_samples for split, described in manifest.splits.items()}
         record = {"folder": str(out.resolve()), "name": manifest.name, "images": images}

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
+from ltdata.files import read_bytes
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, whole_numbers
+from ltdata.lists import SPLIT_NAMES
 from ltdata.manifest import Manifest
 from ltdata.samples import Samples
-from ltdata.sources.coco import read_bytes
-from ltdata.sources.folder import SPLIT_NAMES
 
 _ABOUT = "about"  # of an .npz file: the header's fields, as JSON text
 _MAX_BYTES = 1 << 31  # unpacked; the paths of iNaturalist 2018 as a unicode array have 0.2 GB

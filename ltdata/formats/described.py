@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from urllib.parse import quote
 from ltdata.errors import UsageError
 from ltdata.files import sha256_file
 from ltdata.manifest import SAMPLES_NAME, Manifest, Shard
-from ltdata.reader import read_shard
+from ltdata.reader import read_shard, walk
 from ltdata.samples import Samples
 
 _CROISSANT = "http://mlcommons.org/croissant/1.0"
@@ -57,6 +56,7 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
 
     Raises:
         UsageError: the split lies in no folder.
+        MismatchError: a shard is not what the manifest says.
     """
     if folder is None:
         raise UsageError(f"{manifest.name}: lies in no folder, format croissant describes files; build it")
@@ -75,7 +75,7 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
     records = [_classes(manifest), _samples(by_path=any(samples.source_path is not None for samples in rows.values()))]
     for name, of_split in shards.items():
         if of_split:
-            files += _file_sets(name, of_split, _suffix(folder / of_split[0].path))
+            files += _file_sets(name, of_split, _suffix(folder, of_split[0], rows[name]))
             records += _image_records(name)
     urls = manifest.source.get("urls")
     record = {
@@ -96,14 +96,15 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
 
 
 def _relative(folder: Path, path: str, out: Path) -> str:
-    return Path(os.path.relpath((folder / path).resolve(), out.resolve().parent)).as_posix()
+    try:
+        return Path(os.path.relpath((folder / path).resolve(), out.resolve().parent)).as_posix()
+    except ValueError as error:
+        raise UsageError(f"--out {out}: is on another drive than {folder}; name a file on the same one") from error
 
 
-def _suffix(shard: Path) -> str:
+def _suffix(folder: Path, shard: Shard, samples: Samples) -> str:
     """Return the kind of a shard's first image."""
-    with tarfile.open(shard) as tar:
-        names = (member.name.rpartition(".")[2] for member in tar)
-        return next(suffix for suffix in names if suffix in _MIME)
+    return next(walk(read_shard(folder, shard), folder, shard, samples)).name.rpartition(".")[2]
 
 
 def _shard_file(folder: Path, shard: Shard, out: Path) -> dict[str, Any]:

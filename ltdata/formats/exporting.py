@@ -85,6 +85,8 @@ def export(
     described_form = FORMATS[name]
     if not (described_form.about_files and folder is not None and _inside(out, folder)):
         output.resolve(out)
+    elif output.is_own(out.name.lower()):  # in lower case, for file systems that know no other
+        raise UsageError(f"--out {out}: is a file of the build itself; choose another name")
     if name == "counts":
         return [_write_file(out, _counts_bytes(manifest, split or "train", out), force=force)]
     rows = _checked(manifest, split)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
-from ltdata.sources.folder import SPLIT_NAMES
+from ltdata.lists import SPLIT_NAMES, Listed
+from ltdata.samples import Samples
 
 SPLIT_ORDER = ("train", "val", "test")
 _SPLIT_WORD = re.compile(rf"(?:^|[_.-])({'|'.join(SPLIT_NAMES)})$")
@@ -23,11 +24,13 @@ class ForeignSplit:
         paths: of the images; None where it has positions.
         positions: in the source's split, int64 (n,); None where it has paths.
         labels: int64 (n,), or None where the file has none.
+        sha256: of each stored image's bytes, of a build; None elsewhere.
     """
 
     paths: tuple[str, ...] | None = None
     positions: NDArray[np.int64] | None = None
     labels: NDArray[np.int64] | None = None
+    sha256: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.paths is None) == (self.positions is None):
@@ -51,6 +54,13 @@ class Foreign:
     format: str
     splits: Mapping[str, ForeignSplit]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def from_samples(samples: Samples) -> ForeignSplit:
+    """See the rows of a manifest as those of any file."""
+    return ForeignSplit(
+        paths=samples.source_path, positions=samples.source_index, labels=samples.labels, sha256=samples.sha256
+    )
 
 
 def split_of_file(stem: str) -> str | None:
@@ -125,35 +135,31 @@ def is_number(text: str) -> bool:
     return True
 
 
-def labels_of(
-    targets: Sequence[object], origin: str, rows: Sequence[str] | None = None
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Turn labels, or names of classes, into labels; names are numbered in sorted order, as torchvision does.
-
-    Args:
-        targets: of every image.
-        origin: names the file in errors.
-        rows: names each row in errors; None: ``FILE: row 3``.
+def labels_of(targets: Sequence[object], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Turn labels, or names of classes, into labels; `origin` names the file in errors.
 
     Returns:
         The labels, int64 (n,), and the names of the classes where the file has some.
 
     Raises:
-        MismatchError: a label is not a whole number; names the row.
+        MismatchError: a label is not a whole number; names the row, counted from 1.
     """
-    if targets and all(isinstance(target, str) and target and not is_number(target) for target in targets):
-        names = sorted({str(target) for target in targets})
+    texts = tuple([target for target in targets if isinstance(target, str)])
+    if texts and len(texts) == len(targets):
+        return labels_of_list(Listed((), texts, range(1, len(texts) + 1), origin, mark=": row "))
+    return integers(targets, origin, "label"), ()
+
+
+def labels_of_list(listed: Listed) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Turn the labels of a list, or its names of classes, into labels, as `labels_of` does.
+
+    Names are numbered in sorted order, as torchvision does.
+    """
+    if all(target and not is_number(target) for target in listed.targets):
+        names = tuple(sorted(set(listed.targets)))
         number = {name: label for label, name in enumerate(names)}
-        return np.array([number[str(target)] for target in targets], dtype=np.int64), tuple(names)
-    numbers: list[object] = []
-    for row, target in enumerate(targets):
-        if isinstance(target, str):
-            if not (target.isascii() and target.isdigit() and len(target) <= 9):
-                where = rows[row] if rows is not None else f"{origin}: row {row + 1}"
-                raise MismatchError(f"{where}: label {target!r:.40} is not a whole number; mend the file")
-            target = int(target)
-        numbers.append(target)
-    return integers(numbers, origin, "label"), ()
+        return np.array([number[target] for target in listed.targets], dtype=np.int64), names
+    return listed.labels(), ()
 
 
 def divide(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import sha256_bytes, write_atomic
+from ltdata.files import read_bytes, sha256_bytes, write_atomic
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_named, split_of_file
 from ltdata.formats.parquet import COLUMNS, from_columns, is_plain
@@ -14,7 +14,6 @@ from ltdata.images import Stored
 from ltdata.lists import LABEL_COLUMNS
 from ltdata.manifest import Manifest
 from ltdata.samples import Samples
-from ltdata.sources.coco import read_bytes
 from ltdata.stored import stored
 
 _ABOUT_NAME = "ltdata.json"

@@ -7,18 +7,18 @@ from pathlib import Path
 from ltdata import __version__, pinned
 from ltdata.build import write_rows
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import sha256_file
+from ltdata.files import read_bytes, sha256_file
 from ltdata.formats.foreign import Foreign
 from ltdata.formats.known import POSITIONED
 from ltdata.formats.reading import read
 from ltdata.formats.taken import Taken, checked, of_any, of_official, of_positions
-from ltdata.manifest import Manifest, describe_rule, make_split
+from ltdata.manifest import Manifest, check_name, describe_rule, make_split
 from ltdata.output import new_folder
 from ltdata.samples import content_digest
-from ltdata.sources.coco import read_bytes
 from ltdata.sources.official import OFFICIAL
 
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CLAIMS = ("name", "source", "protocol", "citation")  # taken over only beside a digest that is that of the rows
+_CHECKED = ("verified", "lists")  # of a source: said by who compared, never taken over
 
 
 def import_(
@@ -33,7 +33,9 @@ def import_(
 ) -> Manifest:
     """Read anyone's split, check it, and make a manifest with rows of it; no image is touched.
 
-    A file that says of itself what it is (an export of ltdata) comes back as it was. Else: positions of CIFAR get
+    A file that says of itself what it is, with the digest of its rows (an export of ltdata), comes back as it was,
+    but for what was verified, which is found anew; without that digest, what it says is kept as ``claims`` of the
+    protocol ``import``. A pinned split's name is kept for its content. Else: positions of CIFAR get
     their labels from the source, or, where its files are not here, from the pinned splits, and a CIFAR list without a
     test split gets the source's; paths of an official list are written as that list has them; a split with the
     content of a pinned one takes its name and protocol; any other has the protocol ``import``, which says what was
@@ -42,7 +44,7 @@ def import_(
     Args:
         path: a file or folder, see `ltdata.formats.read`.
         source: id of the source; None where the file says it.
-        name: of the split; None: the file's, or a pinned split's.
+        name: of the split; None: the file's own, a pinned split's, or one made of the file's name.
         group_rule: one of `ltdata.groups.RULES`; None: the file's, else ``strict``.
         data_dir: of the source's images, to compare with.
         classes: file with a class name per line, of a source that is not ltdata's.
@@ -56,8 +58,8 @@ def import_(
     foreign = read(path)
     source = _source_id(source, foreign, path)
     for what, word in (("source", source), ("name", name)):
-        if word is not None and not _WORD.fullmatch(word):
-            raise UsageError(f"{what} {word!r}: letters, digits, dots, dashes and underscores are allowed, 100 at most")
+        if word is not None:
+            check_name(word, what)
     if "train" not in foreign.splits:
         raise MismatchError(f"{path}: holds {', '.join(foreign.splits)} and no training images; import train along")
     named = _names_in_file(classes) if classes is not None else None
@@ -112,10 +114,15 @@ def _manifest(
     """Make the header: the file's own, a pinned split's, or one that says what was imported."""
     about = foreign.about
     content = content_digest(source, taken.rows)
+    if name is not None and _is_anothers(name, content, taken):
+        raise UsageError(f"--name {name}: is the name of a pinned split with other content; choose another")
     said = about.get("content_sha256")
     if said is not None and said != content:
         raise MismatchError(f"{path}: says content sha256 {said}, its rows have {content}; export it again")
     rule = group_rule or about.get("group_rule", {}).get("name") or "strict"
+    claims = {key: about[key] for key in _CLAIMS if key in about}
+    own = claims if said is not None else {}
+    origin = own.get("source", taken.provenance)
     splits = {
         split: make_split(split, samples, num_classes=len(taken.class_names)) for split, samples in taken.rows.items()
     }
@@ -127,19 +134,21 @@ def _manifest(
             "file": path.name,
             **({"sha256": sha256_file(path)} if path.is_file() else {}),
             **taken.params,
+            **({"claims": claims} if claims and not own else {}),
         },
     }
     try:
         manifest = Manifest(
-            name=name or about.get("name") or _word(path),
-            source=about.get("source", taken.provenance),
-            protocol=about.get("protocol") or taken.protocol or imported,
+            name=name or _name(own.get("name"), content, taken, path),
+            source={key: origin[key] for key in origin if key not in _CHECKED}
+            | {key: taken.provenance[key] for key in _CHECKED if key in taken.provenance},
+            protocol=own.get("protocol") or taken.protocol or imported,
             group_rule=describe_rule(str(rule)),
             class_names=taken.class_names,
             splits=splits,
             content_sha256=content,
             created_by={"ltdata": __version__},
-            citation=tuple(about.get("citation", taken.citation)),
+            citation=tuple(own.get("citation", taken.citation)),
             superclass_names=tuple(about.get("superclass_names", taken.superclass_names)),
             samples=taken.rows,
             class_groups=tuple(about["class_groups"]) if "class_groups" in about and group_rule is None else None,
@@ -149,12 +158,26 @@ def _manifest(
         raise
     except ValueError as error:
         raise MismatchError(f"{path}: what it says of itself does not fit its rows ({error}); mend it") from error
-    if "protocol" in about:
+    if "protocol" in own:
         return manifest
     same = next((header for each in pinned.names() if (header := pinned.header(each)).content_sha256 == content), None)
     if same is None:
         return manifest
     return replace(manifest, name=name or same.name, protocol=same.protocol, citation=same.citation)
+
+
+def _is_anothers(name: str, content: str, taken: Taken) -> bool:
+    """Tell whether a name is that of a pinned split with other content, as far as that one's is known."""
+    if name not in pinned.names():
+        return False
+    known = pinned.header(name).content_sha256
+    return known != content if known is not None else taken.protocol is None
+
+
+def _name(own: str | None, content: str, taken: Taken, path: Path) -> str:
+    """Name a split as its file does, else after the file; never as a pinned split with other content."""
+    words = (own, _word(path), f"{_word(path)}-import")
+    return next(word for word in words if word and not _is_anothers(word, content, taken))
 
 
 def _word(path: Path) -> str:

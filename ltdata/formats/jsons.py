@@ -6,11 +6,20 @@ from typing import Any
 
 from ltdata.errors import MismatchError
 from ltdata.formats.about import about, checked
-from ltdata.formats.foreign import Foreign, ForeignSplit, divide, in_order, integers, labels_of, split_named
+from ltdata.formats.foreign import (
+    Foreign,
+    ForeignSplit,
+    divide,
+    in_order,
+    integers,
+    labels_of,
+    labels_of_list,
+    split_named,
+)
+from ltdata.lists import SPLIT_NAMES
 from ltdata.manifest import Manifest
 from ltdata.samples import Samples
-from ltdata.sources.coco import read_coco
-from ltdata.sources.folder import SPLIT_NAMES
+from ltdata.sources.coco import listed_of, parse_json
 
 _PLACES = ("indices", "idx", "index", "dataset", "positions", "paths")
 _LABELS = ("labels", "label", "targets")
@@ -36,17 +45,14 @@ def read_json(data: bytes, *, origin: str, split: str) -> Foreign:
     Raises:
         MismatchError: it is cut, or of another form; names the row at fault.
     """
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MismatchError(f"{origin}: not readable as JSON ({error}): cut off? fetch it again") from error
+    record = parse_json(data, origin)
     if isinstance(record, list):
         return Foreign("json", {split: _split(record, None, origin)})
     if not isinstance(record, dict):
         raise MismatchError(f"{origin}: is {record!r:.40}, not {_FORMS}")
     if "images" in record and "annotations" in record:
-        listed = read_coco(data, origin=origin)
-        labels, names = labels_of(listed.targets, origin)
+        listed = listed_of(record, origin=origin)
+        labels, names = labels_of_list(listed)
         found = divide(None, listed.places, labels, origin=origin, default=split)
         return Foreign("coco", found, {"class_names": list(names)} if names else {})
     if "annotations" in record:

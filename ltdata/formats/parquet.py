@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ltdata.errors import MismatchError, UsageError
+from ltdata.files import read_bytes
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, divide, integers, labels_of
 from ltdata.lists import INDEX_COLUMNS, LABEL_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS
 from ltdata.manifest import Manifest
 from ltdata.samples import Samples
-from ltdata.sources.coco import read_bytes
 
 COLUMNS = frozenset((*PATH_COLUMNS, *INDEX_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS))
 _ABOUT = b"ltdata"  # of the schema's metadata: the header's fields, as JSON text

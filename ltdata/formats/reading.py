@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
+from ltdata import catalog
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
+from ltdata.files import read_bytes
 from ltdata.formats import arrays, huggingface, jsons, parquet, text
 from ltdata.formats.about import about
-from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_of_file
+from ltdata.formats.foreign import Foreign, ForeignSplit, from_samples, in_order, split_of_file
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME
-from ltdata.reader import read_manifest, read_samples
-from ltdata.sources.coco import read_bytes
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".npy", ".npz", ".json", ".parquet")
 
@@ -87,10 +87,6 @@ def _read_folder(folder: Path) -> Foreign:
 
 
 def _read_build(folder: Path) -> Foreign:
-    manifest = read_manifest(folder)
-    rows = read_samples(folder, manifest)
-    splits = {
-        name: ForeignSplit(paths=samples.source_path, positions=samples.source_index, labels=samples.labels)
-        for name, samples in rows.items()
-    }
-    return Foreign("ltdata", splits, about(manifest, rows))
+    manifest = catalog.find(str(folder), rows=True).manifest
+    splits = {name: from_samples(samples) for name, samples in manifest.rows.items()}
+    return Foreign("ltdata", splits, about(manifest, manifest.rows))

@@ -12,7 +12,7 @@ from ltdata import pinned
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.formats.foreign import Foreign, ForeignSplit
 from ltdata.formats.known import Known, known
-from ltdata.lists import Listed, path_fault
+from ltdata.lists import Listed
 from ltdata.samples import Samples
 from ltdata.sources import Where
 from ltdata.sources.disk import locate, refuse_missing
@@ -50,15 +50,8 @@ def checked(part: ForeignSplit, origin: str) -> ForeignSplit:
     """Refuse rows that no manifest can have: none, one image twice, a path that leads elsewhere."""
     if not len(part):
         raise MismatchError(f"{origin}: has no image; take the split out")
-    places: Sequence[object] = part.paths if part.paths is not None else _positions(part).tolist()
-    seen: dict[object, int] = {}
-    for row, place in enumerate(places, start=1):
-        fault = path_fault(place) if isinstance(place, str) else None
-        if fault:
-            raise MismatchError(f"{origin} row {row}: path {place!r} {fault}; mend the file")
-        first = seen.setdefault(place, row)
-        if first != row:
-            raise MismatchError(f"{origin} row {row}: {place} is there twice, first in row {first}; take one out")
+    places = part.paths if part.paths is not None else tuple(map(str, _positions(part).tolist()))
+    _ = Listed(places, (), range(1, len(part) + 1), origin, mark=" row ").paths
     return part
 
 
@@ -202,11 +195,13 @@ def of_official(
         class_names = tuple(name or other for name, other in zip(read_names, spare, strict=True))
     official = all(listed.official for listed in found.values())
     whole = official and set(found) == set(dataset.lists)
-    lists = {split: listed.record(path.name) for split, listed in found.items()}
+    record = provenance(dataset) | {"lists": {split: listed.record(path.name) for split, listed in found.items()}}
+    if not official or all(dataset.lists[split].blob_sha1 is not None for split in found):  # figures alone prove little
+        record["verified"] = official
     return Taken(
         rows={split: listed.samples for split, listed in found.items()},
         class_names=class_names,
-        provenance=provenance(dataset) | {"verified": official, "lists": lists},
+        provenance=record,
         citation=dataset.citation,
         superclass_names=superclasses,
         params={"labels": "those of the file"},

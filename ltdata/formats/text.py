@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
-from ltdata.formats.foreign import Foreign, divide, is_number, labels_of
+from ltdata.formats.foreign import Foreign, divide, is_number, labels_of_list
 from ltdata.lists import Listed, read_csv, read_text_list
 from ltdata.samples import Samples
 
@@ -51,8 +51,7 @@ def read_table(data: bytes, *, origin: str, split: str) -> Foreign:
 
 
 def _foreign(listed: Listed, form: str, split: str) -> Foreign:
-    rows = [f"{listed.origin}:{line}" for line in listed.lines]
-    labels, names = labels_of(listed.targets, listed.origin, rows) if listed.targets else (None, ())
+    labels, names = labels_of_list(listed) if listed.targets else (None, ())
     splits = divide(listed.splits, _places(listed), labels, origin=listed.origin, default=split)
     return Foreign(form, splits, {"class_names": list(names)} if names else {})
 

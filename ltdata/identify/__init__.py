@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ltdata import given, pinned
 from ltdata.errors import LtdataError
+from ltdata.files import read_bytes
 from ltdata.formats.foreign import ForeignSplit
 from ltdata.formats.known import POSITIONED
 from ltdata.given import Given
@@ -25,7 +26,6 @@ from ltdata.identify.published import POPULAR_SEEDS, by_labels
 from ltdata.lists import read_text_list
 from ltdata.manifest import Manifest
 from ltdata.sources import Where, download, load_source
-from ltdata.sources.coco import read_bytes
 
 _EITHER = ("cifar100", "cifar10")  # tried where a file does not say what its positions count
 _MOST_COUNTS_BYTES = 1 << 20

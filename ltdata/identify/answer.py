@@ -6,12 +6,12 @@ from typing import Any
 
 EXACT = "exact"  # the images, the order, and the labels where there are some
 SAME_IMAGES = "same-images"  # in another order, or with other labels
-FORM = "form"  # of files that themselves are the definition of a protocol
+FORM = "form"  # of files that themselves are the definition of a protocol; anyone can write that form
 FIGURES = "figures"  # every published figure, where no digest is published
 CLASS_COUNTS = "class-counts"  # and no more
 UNKNOWN = "unknown"
-RECOGNISED = (EXACT, SAME_IMAGES, FORM, FIGURES)  # best first
-CERTAINTIES = (*RECOGNISED, CLASS_COUNTS, UNKNOWN)
+RECOGNISED = (EXACT, SAME_IMAGES, FIGURES)  # best first
+CERTAINTIES = (*RECOGNISED, FORM, CLASS_COUNTS, UNKNOWN)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from ltdata import pinned
 from ltdata.compare import count_labels, renumbering
 from ltdata.errors import MismatchError
+from ltdata.files import read_bytes
 from ltdata.formats.foreign import ForeignSplit
 from ltdata.identify.answer import EXACT, FIGURES, FORM, SAME_IMAGES, UNKNOWN, Answer
 from ltdata.identify.counts import LARGEST, answer_by_vector, fit
 from ltdata.identify.rows import is_falling
 from ltdata.lists import Listed, blob_sha1
-from ltdata.sources.coco import read_bytes
 from ltdata.sources.listed import Recognised, recognise
 from ltdata.sources.official import OFFICIAL, Official
 

@@ -4,20 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.errors import MismatchError
+from ltdata.files import read_bytes
 from ltdata.lists import Listed
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file of lists or names.
-
-    Raises:
-        SourceMissingError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
 
 
 def read_categories(path: Path, num_classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -27,7 +16,7 @@ def read_categories(path: Path, num_classes: int) -> tuple[tuple[str, ...], tupl
         SourceMissingError: it cannot be read.
         MismatchError: it is not that file.
     """
-    records = _json(read_bytes(path), str(path))
+    records = parse_json(read_bytes(path), str(path))
     try:
         by_id = {int(record["id"]): (str(record["name"]), str(record["supercategory"])) for record in records}
         if sorted(by_id) != list(range(num_classes)) or len(records) != num_classes:
@@ -43,9 +32,17 @@ def read_coco(data: bytes, *, origin: str) -> Listed:
     That order is the one of the list form. Rows are named by their image id.
 
     Raises:
-        MismatchError: it is cut, or images and annotations are out of step; names the first id at fault.
+        MismatchError: it is cut, or see `listed_of`.
     """
-    record = _json(data, origin)
+    return listed_of(parse_json(data, origin), origin=origin)
+
+
+def listed_of(record: Any, *, origin: str) -> Listed:
+    """Read what `read_coco` does, out of the parsed file.
+
+    Raises:
+        MismatchError: images and annotations are out of step; names the first id at fault.
+    """
     try:
         label_of: dict[Any, Any] = {}
         for annotation in record["annotations"]:
@@ -80,7 +77,12 @@ def read_coco(data: bytes, *, origin: str) -> Listed:
     )
 
 
-def _json(data: bytes, origin: str) -> Any:
+def parse_json(data: bytes, origin: str) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        MismatchError: it is not readable.
+    """
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

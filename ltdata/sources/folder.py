@@ -20,14 +20,13 @@ import numpy as np
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_file
 from ltdata.images import Files
-from ltdata.lists import Listed, path_fault, printable, read_csv, read_text_list, text_fault
+from ltdata.lists import SPLIT_NAMES, Listed, path_fault, printable, read_csv, read_text_list, text_fault
 from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.source import Source, SourceSplit, Where
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
 _SHOWN = 5
 
@@ -82,6 +81,7 @@ def _from_folders(root: Path) -> tuple[dict[str, Rows], list[str]]:
     """Find the images of every split below a folder, and what is left out."""
     found: dict[str, Rows] = {}
     skipped: list[str] = []
+    read: dict[str, str] = {}
     split_of = _split_folders(root)
     if "" not in split_of:
         skipped += _outside_classes(root, "")
@@ -91,7 +91,7 @@ def _from_folders(root: Path) -> tuple[dict[str, Rows], list[str]]:
         skipped += _outside_classes(folder, prefix)
         rows: Rows = []
         for class_name in _subfolders(folder):
-            images, others = _images(folder / class_name, prefix + class_name)
+            images, others = _images(folder / class_name, prefix + class_name, read)
             skipped += others
             if not images:
                 raise MismatchError(f"{folder / class_name}: a class without images; fill the folder or take it out")
@@ -136,17 +136,21 @@ def _outside_classes(folder: Path, prefix: str) -> list[str]:
     ]
 
 
-def _images(folder: Path, prefix: str) -> tuple[list[str], list[str]]:
-    """List the images below a class folder, sorted by path, and what is left out."""
+def _images(folder: Path, prefix: str, read: dict[str, str]) -> tuple[list[str], list[str]]:
+    """List the images below a class folder, sorted by path, and what is left out.
+
+    `read` holds the real path of every folder read so far: one that links lead to again would give its images twice.
+    """
     images: list[str] = []
     others: list[str] = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         inner = Path(place).relative_to(folder).as_posix()
         start = prefix + "/" if inner == "." else f"{prefix}/{inner}/"
-        for name in folders:
-            link = Path(place, name)
-            if link.is_symlink() and Path(place).resolve().is_relative_to(link.resolve()):
-                raise MismatchError(f"{link}: links to a folder that it lies in; take it out")
+        first = read.setdefault(os.path.realpath(place), place)
+        if first != place:
+            raise MismatchError(
+                f"{place}: is the same folder as {first}, so its images would be there twice; take one out"
+            )
         others += [f"{start}{name}/" for name in folders if name.startswith(".")]
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:

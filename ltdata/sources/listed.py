@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
+from ltdata.files import read_bytes
 from ltdata.images import Files
 from ltdata.lists import Listed, blob_sha1, read_text_list
 from ltdata.samples import Samples
 from ltdata.sources import download
-from ltdata.sources.coco import read_bytes, read_categories, read_coco
+from ltdata.sources.coco import read_categories, read_coco
 from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.official import IMAGENET_LT, INAT18, PLACES_LT, Official, OfficialList
 from ltdata.sources.source import Source, SourceSplit, Where
@@ -94,7 +95,11 @@ def load_listed(dataset: Official, where: Where) -> Source:
         split: SourceSplit(listed.labels, images.get(split), listed.paths) for split, (_, listed) in found.items()
     }
     lists = {split: listed.record(path.name) for split, (path, listed) in found.items()}
-    record = provenance(dataset) | {"verified": all(listed.official for _, listed in found.values()), "lists": lists}
+    record = provenance(dataset) | {"lists": lists}
+    if all(official.blob_sha1 is not None for official in dataset.lists.values()):
+        record["verified"] = True
+    if not all(listed.official for _, listed in found.values()):
+        record["verified"] = False
     return Source(
         id=dataset.id,
         class_names=class_names,
@@ -149,9 +154,11 @@ def recognise(
             names[label] = name
     written = _write(zip(listed.places, numbers, strict=True))
     sha1 = blob_sha1(written)
+    # Two copies that many people train on, by name: GLMC's lists lack the last newline.
+    notes = ["no last newline, GLMC's copy"] if listed.notes == ("no last newline",) else listed.notes
     undigested = [] if official.blob_sha1 is not None else ["published figures, no digest is published"]
     if _is_official(dataset, split, official, written, labels):
-        form = "; ".join([*undigested, *listed.notes]) or "official"
+        form = "; ".join([*undigested, *notes]) or "official"
         return Recognised(listed.paths, labels, official=True, blob_sha1=sha1, form=form, rows=listed)
     if all(label in names for label in numbers):
         canonical = [dataset.canonical(path, names[label]) for path, label in zip(listed.places, numbers, strict=True)]
@@ -162,7 +169,7 @@ def recognise(
                 labels=labels,
                 official=True,
                 blob_sha1=blob_sha1(rewritten),
-                form="; ".join(["other paths", *undigested, *listed.notes]),
+                form="; ".join([dataset.known_paths.get(sha1, "other paths"), *undigested, *notes]),
                 rows=listed,
             )
     form = "; ".join(["unknown", *listed.notes])
@@ -181,11 +188,12 @@ def _is_official(
         return len(labels) == official.rows and blob_sha1(written) == official.blob_sha1
     counts = np.bincount(labels, minlength=dataset.num_classes)
     extremes = (dataset.smallest, dataset.largest) if split == "train" else (len(labels) // dataset.num_classes,) * 2
+    known = dataset.known_counts if split == "train" else {}
     return (len(labels), len(written), int(counts.min()), int(counts.max())) == (
         official.rows,
         official.bytes,
         *extremes,
-    )
+    ) and all(counts[label] == count for label, count in known.items())
 
 
 def _names(dataset: Official) -> str:

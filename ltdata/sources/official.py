@@ -14,7 +14,10 @@ _BALANCING = (
     "https://raw.githubusercontent.com/facebookresearch/classifier-balancing/"
     "22370c64141cc662f62ead89447c838c4a7977b5/data/"
 )
-_MISLAS = "https://raw.githubusercontent.com/dvlab-research/MiSLAS/main/datasets/data_txt/"
+_MISLAS = (
+    "https://raw.githubusercontent.com/dvlab-research/MiSLAS/"
+    "bb5ba7ead488d7e1a7d4d41f4835e910e52bf9d6/datasets/data_txt/"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Official:
         citation: images first.
         notice: what people must be told where images are copied.
         json_files: the competition's own files, by split, that hold the same rows.
+        known_paths: what a list with other paths is known as, by the git SHA-1 of its rows.
+        known_counts: training images of some classes, by label, where no digest of the list is published.
     """
 
     id: str
@@ -73,6 +78,8 @@ class Official:
     citation: tuple[str, ...]
     notice: str | None = None
     json_files: Mapping[str, str] = field(default_factory=dict)
+    known_paths: Mapping[str, str] = field(default_factory=dict)
+    known_counts: Mapping[int, int] = field(default_factory=dict)
 
 
 def _prefixed(prefix: str) -> Callable[[str], str]:
@@ -120,6 +127,7 @@ IMAGENET_LT = Official(
         for prefix in ("", "ILSVRC/Data/CLS-LOC/", "Data/CLS-LOC/", "CLS-LOC/")
         for form in (_prefixed, _flat_val)
     ),
+    known_paths={"0b447ac5396339be4de1a91cb5b2b8cc7c73fb4b": "flat val/, KaihuaTang's copy"},
     terms="ILSVRC 2012: non-commercial research and education only, access through image-net.org",
     notice="ImageNet's terms forbid passing its images on: these shards are for you alone",
     citation=(
@@ -215,6 +223,7 @@ PLACES_LT = Official(
         _places_by_letter("data_large_standard", "val_large"),
         _places_by_letter("data_256", "val_256"),
     ),
+    known_counts={0: 219, 1: 20, 2: 115, 3: 86, 364: 20},
     terms="Places365: images are their owners', for research and education",
     citation=(
         "Zhou et al., Places: A 10 Million Image Database for Scene Recognition, TPAMI 2018",
