@@ -1,11 +1,10 @@
 """Adapters: a built folder as a data set of other libraries, one line each.
 
-`huggingface(folder)` gives a `datasets.Dataset`, `webdataset(folder)` a `webdataset.WebDataset`. For torchvision none
+`huggingface(folder)` gives a `datasets.Dataset`, `webdataset(folder)` a pipeline of webdataset. For torchvision none
 is needed: ``Subset(CIFAR100(...), ltdata.load("cifar100-lt", imbalance_factor=100).indices)``.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.catalog import Found, find
-from ltdata.errors import SourceMissingError, UsageError
+from ltdata.errors import LtdataError, SourceMissingError, UsageError
+from ltdata.files import sha256_bytes
 from ltdata.formats import huggingface as saved
 from ltdata.images import Stored
-from ltdata.reader import read_base
+from ltdata.reader import Store, members, open_store, shard_path
 from ltdata.samples import Samples
 from ltdata.shards import key
 from ltdata.stored import stored
-
-_CHUNK_BYTES = 2**31 - 1  # Arrow counts them in 31 bits
 
 
 def huggingface(folder: Path | str, split: str = "train") -> Any:
     """Open a split as a `datasets.Dataset`: image, label, and source_index or source_path, in the protocol's order.
 
-    The images' bytes are those of the shards, mapped into memory and not copied: opening takes no time and no memory,
-    whatever the size. Between two images of a shard lie tar headers; those are rows of the Arrow table that the data
-    set's indices leave out. `flatten_indices` and `save_to_disk` copy the images, and so does a process that is
-    started with ``spawn``.
+    The first time, datasets copies the images into its cache, and the digest of each is checked; afterwards the copy
+    is opened, as long as rows, labels, class names and the images' digests are the same.
 
     Args:
         folder: of a build or a view.
@@ -40,117 +36,81 @@ def huggingface(folder: Path | str, split: str = "train") -> Any:
     Raises:
         UsageError: datasets is not installed, or there is no such split.
         SourceMissingError: no images belong to this folder.
+        MismatchError: a shard or an image is not what the manifest says.
     """
-    found, samples, located = _open(folder, split)
+    found, place, samples = _open(folder, split)
     datasets = saved.require()
-    import pyarrow as pa
-
-    by_path = samples.source_path is not None
-    features = saved.features(found.manifest, by_path=by_path, images=True)
-    schema = features.arrow_schema
-    batches = []
-    table_row = np.zeros(len(samples), dtype=np.int64)
-    at = 0
-    for shard, rows in _by_shard(located).items():
-        with pa.memory_map(str(shard)) as mapped:
-            buffer = mapped.read_buffer()
-        for chunk in _chunks(rows, located):
-            filled = np.repeat(chunk, 2)[:-1]  # image, gap, image, gap, ..., image
-            taken = samples.take(filled)
-            columns = {
-                "image": _images(buffer, located, chunk, schema.field("image").type),
-                "label": pa.array(taken.labels, pa.int64()),
-                schema.names[-1]: pa.array(taken.places, schema.types[-1]),
-            }
-            batches.append(pa.record_batch([columns[name] for name in schema.names], schema=schema))
-            table_row[chunk] = at + 2 * np.arange(len(chunk))
-            at += len(filled)
-    return datasets.Dataset(
-        datasets.table.InMemoryTable(pa.Table.from_batches(batches, schema)),
-        info=datasets.DatasetInfo(features=features),
-        split=datasets.NamedSplit(split),
-        indices_table=datasets.table.InMemoryTable(pa.table({"indices": pa.array(table_row, pa.uint64())})),
-        fingerprint=saved.fingerprint(found.manifest, split, images=True),
-    )
+    features = saved.features(found.manifest, by_path=samples.source_path is not None, images=True)
+    located = stored(place, found.manifest, {split: samples})[split]
+    content = (found.manifest.content_sha256, split, found.manifest.splits[split].samples_sha256, features)
+    try:
+        return datasets.Dataset.from_generator(
+            partial(_rows, located, samples, list(features)[-1]),
+            features=features,
+            split=datasets.NamedSplit(split),
+            fingerprint=sha256_bytes(repr(content).encode())[:16],
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, LtdataError):
+            raise error.__cause__ from None
+        raise
 
 
-def webdataset(folder: Path | str, split: str = "train", **options: Any) -> Any:
-    """Open a split as a `webdataset.WebDataset` of dicts with ``png`` or ``jpg``, and ``cls``, as bytes.
+def webdataset(
+    folder: Path | str, split: str = "train", *, nodesplitter: Callable[[Iterable[Any]], Iterable[Any]] | None = None
+) -> Any:
+    """Open a split as a pipeline of webdataset: dicts with `__key__`, and ``png`` or ``jpg``, and ``cls``, as bytes.
 
-    Samples come in the order of the shards, which is seeded and spread over the classes; `__key__` is the row. Every
-    process of a distributed training gets all samples, unless `nodesplitter` says otherwise; several workers of one
-    data loader share them, and a worker without a shard is no error.
+    All that `webdataset.WebDataset` has can follow: ``.shuffle(1000).decode("pil").to_tuple("png", "cls")``. The
+    shards are read by ltdata, which checks the digest of every image, so that nothing in a folder is run or unpickled.
+
+    Samples come in the order of the shards, which is seeded and spread over the classes; `__key__` is the row. Several
+    workers of one data loader share them, and a worker without a shard is no error.
 
     Args:
         folder: of a build or a view.
         split: of it.
-        options: for `webdataset.WebDataset`, over the ones described.
+        nodesplitter: deals the shards, dicts with ``url``, to the processes of a distributed training, such as
+            `webdataset.split_by_node`; None refuses there, as webdataset does.
 
     Raises:
         UsageError: there is no such split.
         SourceMissingError: no images belong to this folder.
+        MismatchError: a shard is not what the manifest says; while reading, also an image.
     """
     import webdataset as wds
 
-    found, samples, located = _open(folder, split)
-    given = {"shardshuffle": False, "nodesplitter": None, "empty_check": False} | options
-    pipeline = wds.WebDataset([str(shard) for shard in _by_shard(located)], **given)
-    if found.manifest.view_of is None or found.folder is None:
-        return pipeline
-    _, _, base = read_base(found.folder, found.manifest)
-    row_of = {place: row for row, place in enumerate(samples.places)}
-    rows = {key(at): row_of[place] for at, place in enumerate(base[split].places) if place in row_of}
-    return pipeline.compose(partial(_in_view, rows, samples.labels))  # its own `map` would put the old keys back
+    found, place, samples = _open(folder, split)
+    store = open_store(place, found.manifest, {split: samples})
+    shards = [{"url": str(shard_path(store.folder, shard)), "shard": shard} for shard in store.shards(split)]
+    shards.sort(key=lambda shard: str(shard["url"]))
+    return wds.FluidWrapper(shards).compose(
+        nodesplitter or wds.single_node_only, wds.split_by_worker, partial(_samples, store, split, samples.labels)
+    )
 
 
-def _open(folder: Path | str, split: str) -> tuple[Found, Samples, Stored]:
-    """Read header and rows of a split, and find where its images lie."""
+def _open(folder: Path | str, split: str) -> tuple[Found, Path, Samples]:
+    """Read header and rows of a split that lies in a folder."""
     found = find(str(folder), rows=True)
     if split not in found.manifest.splits:
         raise UsageError(f"split {split!r}: {folder} has {', '.join(found.manifest.splits)}")
     if found.folder is None:
         raise SourceMissingError(f"{folder}: is no folder with images; build it, and name the folder")
-    samples = found.manifest.rows[split]
-    return found, samples, stored(found.folder, found.manifest, split, samples)
+    return found, found.folder, found.manifest.rows[split]
 
 
-def _by_shard(located: Stored) -> dict[Path, NDArray[np.int64]]:
-    """Return the shards that hold images, sorted by path, and the rows in each, int64 (n,), as they lie in it."""
-    rows: dict[Path, list[int]] = defaultdict(list)
-    for row, shard in enumerate(located.shards):
-        rows[shard].append(row)
-    return {shard: np.array(sorted(rows[shard], key=lambda row: located.offsets[row])) for shard in sorted(rows)}
+def _rows(located: Stored, samples: Samples, place_column: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a `datasets.Dataset`."""
+    rows = zip(located.encoded(), samples.labels.tolist(), samples.places, strict=True)
+    for (image, _), label, place in rows:
+        yield {"image": {"bytes": image, "path": None}, "label": label, place_column: place}
 
 
-def _chunks(rows: NDArray[np.int64], located: Stored) -> Iterator[NDArray[np.int64]]:
-    """Divide the rows of a shard so that Arrow can count the bytes of each part."""
-    start = 0
-    for end, row in enumerate(rows.tolist()):
-        too_long = located.offsets[row] + located.sizes[row] - located.offsets[int(rows[start])] > _CHUNK_BYTES
-        if end > start and too_long:
-            yield rows[start:end]
-            start = end
-    yield rows[start:]
-
-
-def _images(buffer: Any, located: Stored, rows: NDArray[np.int64], kind: Any) -> Any:
-    """Make an image column of a part of a shard without copying: one element per image, and one per gap between."""
-    import pyarrow as pa
-
-    begins = np.array([located.offsets[row] for row in rows.tolist()], dtype=np.int64)
-    ends = begins + np.array([located.sizes[row] for row in rows.tolist()], dtype=np.int64)
-    bounds = (np.stack([begins, ends], axis=1).ravel() - begins[0]).astype(np.int32)
-    part = buffer.slice(int(begins[0]), int(ends[-1] - begins[0]))
-    length = len(bounds) - 1
-    images = pa.Array.from_buffers(pa.binary(), length, [None, pa.py_buffer(bounds.tobytes()), part])
-    return pa.StructArray.from_arrays([images, pa.nulls(length, pa.string())], fields=list(kind))
-
-
-def _in_view(
-    rows: Mapping[str, int], labels: NDArray[np.int64], build: Iterable[Mapping[str, Any]]
+def _samples(
+    store: Store, split: str, labels: NDArray[np.int64], shards: Iterable[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield those samples of a build that a view shows, with the key and the label that they have in the view."""
-    for sample in build:
-        row = rows.get(sample["__key__"])
-        if row is not None:
-            yield {**sample, "__key__": key(row), "cls": str(labels[row]).encode()}
+    """Yield the samples of shards, as webdataset names them."""
+    for each in shards:
+        for _, row, member in members(store, split, [each["shard"]]):
+            suffix = member.name.rpartition(".")[2]
+            yield {"__key__": key(row), suffix: member.image, "cls": str(labels[row]).encode()}

@@ -142,6 +142,10 @@ def build(
         spec = replace(spec, title=_title(data_dir))
     where = Where(data_dir, lists, unverified, not manifest_only, progress)
     folder = output.resolve(Path(out if out is not None else spec.name))
+    if spec.source == "folder" and data_dir is not None and folder.is_relative_to(data_dir.resolve()):
+        raise UsageError(
+            f"{folder}: lies among the images, where it would be read as one of them; choose another --out"
+        )
     existing = _existing(folder, spec, where, force=force)
     if existing is not None:
         return existing
@@ -217,7 +221,7 @@ def _differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
         differences.append("made from files without the published digest, --unverified not given")
     if spec.source == "folder":
         differences += [] if manifest.name == spec.name else [f"name {manifest.name}, asked for {spec.name}"]
-    elif manifest.verified is None:
+    elif manifest.verified is None and not spec.has_files:
         differences.append("it does not say whether its source had the published digest")
     return differences
 
@@ -354,6 +358,8 @@ def summary(built: Built) -> dict[str, Any]:
         "images": {name: split.num_samples for name, split in manifest.splits.items()},
         "groups": {"rule": manifest.group_rule["name"], **dict(zip(groups.GROUP_NAMES, classes, strict=True))},
         "shards": sum(len(split.shards) for split in manifest.splits.values()),
+        "longer_side_px": (manifest.storage or {}).get("max_side_px"),
+        "left_out": manifest.source.get("left_out"),
         "bytes": sum(shard.bytes for split in manifest.splits.values() for shard in split.shards),
         "verified_source": manifest.verified,
         "content_sha256": manifest.content_sha256,

@@ -11,8 +11,10 @@
 | 130, 143 | interrupted, terminated |
 """
 
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -20,10 +22,15 @@ import click
 
 from ltdata.errors import LtdataError, OutputError
 
+_TERMINATED = 143
+
 
 def run(command: click.Command, *, name: str) -> NoReturn:
     """Run a command line and exit: data on stdout, one line per error on stderr, no traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in ("stdout", "stderr"):  # None where the caller has closed it
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
     stdout = sys.stdout
     try:
         code = command.main(prog_name=name, standalone_mode=False)
@@ -43,6 +50,8 @@ def run(command: click.Command, *, name: str) -> NoReturn:
     except SystemExit as end:
         # click ends with another stdout when the reader of ours has gone (`| head`): what it wanted it has.
         code = end.code if sys.stdout is stdout else 0
+        if code == _TERMINATED:
+            _complain(name, "terminated; nothing half-written was left", _TERMINATED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _complain(name, f"{where}{error.strerror or error}", OutputError.exit_code)
@@ -59,4 +68,4 @@ def _one_line(message: str) -> str:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(143)
+    sys.exit(_TERMINATED)

@@ -62,6 +62,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         OutputError: the file cannot be written.
     """
     with output_errors(path):
+        if path.exists() and not path.is_file():  # a device or a pipe would be replaced by a file
+            raise OSError("is no regular file")
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             with temporary.open("xb") as file:

@@ -151,7 +151,9 @@ class Stored:
             except OSError as error:
                 raise MismatchError(f"{shard}: cannot be read ({error.strerror or error}); build it again") from error
             if sha256_bytes(data) != sha256:
-                raise MismatchError(f"{shard}: the image at byte {offset} has another digest than its row")
+                raise MismatchError(
+                    f"{shard}: the image at byte {offset} has another digest than its row; see ltdata verify"
+                )
             yield data, kind(data, str(shard))
 
 

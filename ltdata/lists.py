@@ -147,8 +147,10 @@ def read_text_list(data: bytes, *, origin: str, labelled: bool = True) -> Listed
     for number, line in enumerate(lines, start=1):
         if not line or line.isspace():
             continue
+        place, _, target = line.rstrip().rpartition("\t" if "\t" in line else " ")
+        if line.startswith("#") and "." not in place.rpartition("/")[2]:  # a path may begin so, and has a suffix
+            raise MismatchError(f"{origin}:{number}: {line[:80]!r} looks like a comment; take it out")
         if labelled:
-            place, _, target = line.rstrip().rpartition("\t" if "\t" in line else " ")
             if not place.strip():
                 raise MismatchError(f"{origin}:{number}: {line[:80]!r} is not a path and a label; mend the list")
             places.append(place.rstrip())

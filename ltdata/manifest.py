@@ -141,6 +141,10 @@ class Manifest:
             SourceMissingError: only the header is here.
         """
         if self.samples is None:
+            if self.splits["train"].samples_sha256 is not None:
+                raise SourceMissingError(
+                    f"{self.name}: only the header was read; ltdata.reader.read_samples(folder, manifest) has the rows"
+                )
             raise SourceMissingError(
                 f"{self.name}: only the header is here, its rows come from your copy of the lists; "
                 f"ltdata build {self.source['id']} --manifest-only reads and checks them"
@@ -243,8 +247,13 @@ class Manifest:
             )
             if record["num_classes"] != manifest.num_classes:
                 raise ValueError(f"num_classes {record['num_classes']!r}, {manifest.num_classes} are named")
+            rule = str(manifest.group_rule["name"])
+            if dict(manifest.group_rule) != describe_rule(rule):
+                raise ValueError(f"group rule {rule} with other borders than its own")
             _ = manifest.groups, dict(manifest.protocol["params"])
             "".join([str(manifest.source["id"]), *manifest.splits]).encode()  # a lone surrogate has no digest
+            if manifest.view_of is not None and "\0" in manifest.view_of["path"].encode().decode():
+                raise ValueError("view_of names a path that no file can have")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise MismatchError(f"{origin}: not a readable ltdata manifest ({reason}); build it again") from error

@@ -1,6 +1,6 @@
 """The folder that a command writes: free, its own to replace, or refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,14 +54,23 @@ def holds_build(folder: Path, *, force: bool) -> bool:
 
 
 @contextmanager
-def new_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(out: Path, *, force: bool = False, keep: Iterable[Path | None] = ()) -> Iterator[Path]:
     """Give a staging folder that becomes `out` when the block ends well, and vanishes when it does not.
 
+    Args:
+        out: the folder.
+        force: replace a build that stands there.
+        keep: what is read, and must not be replaced by what is made of it.
+
     Raises:
-        UsageError: a build stands there already and `force` is not given, or other files are there.
+        UsageError: a build stands there already and `force` is not given, or other files are there, or it is to be
+            kept.
         OutputError: it cannot be written.
     """
     folder = resolve(out)
+    for read in keep:
+        if read is not None and read.resolve().is_relative_to(folder):
+            raise UsageError(f"--out {str(out)!r}: would replace {read}, which is read here; choose another --out")
     with exclusive(folder):
         if holds_build(folder, force=force) and not force:
             raise UsageError(f"{folder}: holds a build already; choose another --out, or --force to replace it")

@@ -68,7 +68,7 @@ class Store:
             self.samples[split].labels,
             class_groups=self.manifest.groups if split == "train" else None,
             seed=seed,
-            samples_per_shard=max(1, *(shard.num_samples for shard in listed)),
+            samples_per_shard=max(1, max((shard.num_samples for shard in listed), default=1)),
         )
         if [(each.path, len(each.rows)) for each in plans] != [(shard.path, shard.num_samples) for shard in listed]:
             return listed
@@ -234,9 +234,7 @@ def open_store(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) ->
     return Store(base, whole, samples, shown)
 
 
-def members(
-    store: Store, split: str, shards: Sequence[Shard] | None = None
-) -> Iterator[tuple[Path, int, Member]]:
+def members(store: Store, split: str, shards: Sequence[Shard] | None = None) -> Iterator[tuple[Path, int, Member]]:
     """Yield (shard, row that asks for it, member) of the images that are asked for, as they lie in the shards.
 
     Args:

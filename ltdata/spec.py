@@ -105,6 +105,8 @@ class Spec:
                 raise UsageError(f"{self.source}: is balanced, so profile natural would have no tail; choose another")
         if self.profile == NATURAL:
             refuse({"--imbalance", "--min-per-class"}, "profile natural draws no sizes")
+            if self.max_per_class is None and not self.val_per_class and not self.test_per_class:
+                refuse({"--seed"}, "nothing is drawn")
         elif (self.imbalance_factor is None) == (self.min_per_class is None):
             advice = "give --imbalance, the factor n_max / n_min, such as 100"
             if self.imbalance_factor is not None:

@@ -230,6 +230,7 @@ def write_subset(
         OutputError: the folder cannot be written.
     """
     base = _base(whole)
+    keep = [whole.folder, base[0] if base is not None else None]
     if form is None:
         form = "view" if base is not None else "manifest"
     if form not in FORMS:
@@ -240,16 +241,16 @@ def write_subset(
         )
     if base is None or form == "manifest":
         plain = {split: replace(samples, sha256=None) for split, samples in subset.rows.items()}
-        with new_folder(out, force=force) as staging:
+        with new_folder(out, force=force, keep=keep) as staging:
             return write_rows(replace(subset, storage=None), plain, staging)
     folder, content = base
     if form == "view":
         path = _way(resolve(out), folder.resolve())
-        with new_folder(out, force=force) as staging:
+        with new_folder(out, force=force, keep=keep) as staging:
             return write_rows(replace(subset, view_of={"path": path, "content_sha256": content}), subset.rows, staging)
     shown = replace(subset, view_of={"path": str(folder.resolve()), "content_sha256": content})
-    images = {split: stored(folder, shown, split, samples) for split, samples in subset.rows.items()}
-    with new_folder(out, force=force) as staging, engine.start(workers) as crew:
+    images = stored(folder, shown, subset.rows)
+    with new_folder(out, force=force, keep=keep) as staging, engine.start(workers) as crew:
         return write_images(
             subset,
             subset.rows,

@@ -13,6 +13,8 @@ from ltdata.build import Built, build
 from ltdata.spec import Spec
 
 REPO = Path(__file__).parent.parent
+# Of root, and of Windows, where chmod takes no right to read away
+READS_EVERYTHING = not hasattr(os, "geteuid") or os.geteuid() == 0
 SHARED = Path(os.environ.get("LTDATA_SHARED", REPO.parent / "shared"))
 
 

@@ -1,6 +1,7 @@
 """Adapters: other people's libraries read our shards, and see the images and labels that we see."""
 
 import io
+import json
 import pickle
 import shutil
 import sys
@@ -23,6 +24,7 @@ from ltdata.build import Built, build
 from ltdata.catalog import find
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
+from ltdata.images import Stored
 from ltdata.reader import read_images
 from ltdata.samples import Samples
 from ltdata.shards import key
@@ -35,11 +37,14 @@ leaves_open = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(scope="module")
-def hf() -> ModuleType:
-    """Give the datasets package, offline."""
+@pytest.fixture
+def hf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Give the datasets package, quiet, with an empty cache."""
     datasets: ModuleType = pytest.importorskip("datasets", reason="the extra huggingface is not installed")
-    return datasets
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf cache"))
+    datasets.disable_progress_bars()
+    yield datasets
+    datasets.enable_progress_bars()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,6 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
 # --- webdataset
 
 
-@leaves_open
 def test_webdataset_yields_every_image_with_its_label(folder: Path) -> None:
     for split, samples in splits(folder).items():
         found = {sample["__key__"]: sample for sample in adapters.webdataset(folder, split)}
@@ -96,7 +100,6 @@ def test_webdataset_yields_every_image_with_its_label(folder: Path) -> None:
             assert (sha256_bytes(image), int(sample["cls"])) == (digest, samples.labels[row])
 
 
-@leaves_open
 def test_webdataset_decodes_what_the_reader_decodes(digits_lt: Built) -> None:
     expected, labels = read_images(digits_lt.folder, digits_lt.manifest, "train")
     for name, image, label in adapters.webdataset(digits_lt.folder).decode("rgb8").to_tuple("__key__", "png", "cls"):
@@ -104,7 +107,6 @@ def test_webdataset_decodes_what_the_reader_decodes(digits_lt: Built) -> None:
         assert label == labels[int(name)]
 
 
-@leaves_open
 def test_webdataset_shares_samples_among_the_workers_of_a_data_loader(digits_lt: Built) -> None:
     """Three shards, or one, for two workers: each sample comes once, and a worker without a shard is no error."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -114,19 +116,76 @@ def test_webdataset_shares_samples_among_the_workers_of_a_data_loader(digits_lt:
         assert sorted(keys) == [key(row) for row in range(len(samples))]
 
 
-@leaves_open
-def test_webdataset_gives_the_same_order_every_time_and_takes_options(digits_lt: Built) -> None:
-    first, second = ([sample["__key__"] for sample in adapters.webdataset(digits_lt.folder)] for _ in range(2))
-    assert first == second
-    seen = []
+def test_webdataset_gives_the_same_order_every_time_and_can_be_sent_to_a_worker(folder: Path) -> None:
+    pipeline = adapters.webdataset(folder)
+    first, second, sent = (list(each) for each in (pipeline, pipeline, pickle.loads(pickle.dumps(pipeline))))
+    assert first == second == sent
+    assert all(set(sample) in ({"__key__", "png", "cls"}, {"__key__", "jpg", "cls"}) for sample in first)
 
-    def mine(shards: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for shard in shards:
-            seen.append(shard["url"])
-            yield shard
 
-    assert len(list(adapters.webdataset(digits_lt.folder, nodesplitter=mine))) == len(first)
-    assert len(seen) == 3
+def test_webdataset_samples_can_be_shuffled_and_decoded(digits_lt: Built) -> None:
+    labels = splits(digits_lt.folder)["train"].labels
+    pipeline = adapters.webdataset(digits_lt.folder).shuffle(100)
+    assert [sample["__key__"] for sample in pipeline] != [
+        sample["__key__"] for sample in adapters.webdataset(digits_lt.folder)
+    ]
+    found = list(pipeline.decode("pil").to_tuple("png", "cls"))
+    assert {image.size for image, _ in found} == {(32, 32)}
+    assert sorted(label for _, label in found) == sorted(labels.tolist())
+
+
+def test_webdataset_deals_shards_to_several_processes_only_where_it_is_told_to(
+    digits_lt: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import webdataset as wds
+
+    keys = []
+    for rank in range(2):
+        for name, value in {"RANK": rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(ValueError, match="nodesplitter"):
+            list(adapters.webdataset(digits_lt.folder))
+        keys += [each["__key__"] for each in adapters.webdataset(digits_lt.folder, nodesplitter=wds.split_by_node)]
+    assert sorted(keys) == [key(row) for row in range(489)]
+
+
+def test_webdataset_runs_no_command_that_a_folder_is_named_after(
+    digits_lt: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of names that begin with ``pipe:``, the library runs the rest in a shell."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits_lt.folder, tmp_path / "pipe:touch ran;")
+    assert len(list(adapters.webdataset("pipe:touch ran;"))) == 489
+    assert not list(tmp_path.rglob("ran"))
+
+
+class Touching:
+    """Create a file on being unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", ["pickle", "pyd", "pth"])
+def test_webdataset_unpickles_nothing(suffix: str, digits_lt: Built, tmp_path: Path) -> None:
+    """A member more in a shard whose digest was made to fit."""
+    copy = Path(shutil.copytree(digits_lt.folder, tmp_path / "copy"))
+    shard = copy / "train" / "few-000000.tar"
+    data, hostile = shard.read_bytes(), pickle.dumps(Touching(tmp_path / "ran"))
+    info = tarfile.TarInfo(f"{data[:8].decode()}.{suffix}")
+    info.size = len(hostile)
+    end = data.index(b"\x89PNG") - 512
+    shard.write_bytes(data[:end] + info.tobuf(tarfile.USTAR_FORMAT) + hostile.ljust(512, b"\0") + data[end:])
+    record = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    entry = next(each for each in record["splits"]["train"]["shards"] if each["path"] == "train/few-000000.tar")
+    entry.update(bytes=shard.stat().st_size, sha256=sha256_bytes(shard.read_bytes()))
+    (copy / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(MismatchError, match="few-000000"):
+        list(adapters.webdataset(copy).decode("pil"))
+    assert not (tmp_path / "ran").exists()
 
 
 @leaves_open
@@ -153,16 +212,6 @@ def test_hugging_face_has_the_images_in_the_order_of_the_rows(folder: Path, hf: 
         assert str(found.split) == split
 
 
-def test_hugging_face_takes_shards_that_arrow_could_not_count(
-    folder: Path, hf: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Arrow counts the bytes of a chunk in 31 bits: larger shards are several chunks."""
-    monkeypatch.setattr(adapters, "_CHUNK_BYTES", 20_000)
-    found = adapters.huggingface(folder).cast_column("image", hf.Image(decode=False))
-    assert tuple(sha256_bytes(image["bytes"]) for image in found["image"]) == splits(folder)["train"].sha256
-    assert found.data.column("image").num_chunks > 5
-
-
 def test_hugging_face_decodes_what_the_reader_decodes(digits_lt: Built, hf: ModuleType) -> None:
     expected, labels = read_images(digits_lt.folder, digits_lt.manifest, "train")
     found = adapters.huggingface(digits_lt.folder)
@@ -171,36 +220,46 @@ def test_hugging_face_decodes_what_the_reader_decodes(digits_lt: Built, hf: Modu
     assert [row["label"] for row in found.select([9, 3])] == labels[[9, 3]].tolist()
 
 
-def test_hugging_face_does_not_copy_the_images(digits_lt: Built, hf: ModuleType) -> None:
-    import pyarrow as pa
-
-    before = pa.total_allocated_bytes()
-    found = adapters.huggingface(digits_lt.folder)
-    taken = pa.total_allocated_bytes() - before
-    stored = sum(shard.bytes for shard in digits_lt.manifest.splits["train"].shards)
-    assert len(found) == 489
-    assert taken < stored / 20
-
-
-def test_hugging_face_work_sees_no_gap_between_images(
+def test_hugging_face_copies_the_images_once(
     digits_lt: Built, hf: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Filter, map, save, and send: the rows are those of the split, whatever is done with them."""
-    monkeypatch.setattr(hf.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    labels = digits_lt.manifest.labels
+    """Until what is copied would be another: other rows, or classes of other names."""
+    first = adapters.huggingface(digits_lt.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stored, "encoded", None)
+        again = adapters.huggingface(digits_lt.folder)
+    assert again.cache_files == first.cache_files
+    assert again._fingerprint == first._fingerprint
+    copy = Path(shutil.copytree(digits_lt.folder, tmp_path / "copy"))
+    header = (copy / "manifest.json").read_text(encoding="utf-8")
+    (copy / "manifest.json").write_text(header.replace('"0"', '"zero"'), encoding="utf-8")
+    assert adapters.huggingface(copy).features["label"].names[0] == "zero"
+    assert adapters.huggingface(digits_lt.folder, "test")._fingerprint != first._fingerprint
+
+
+def test_hugging_face_checks_every_image(digits_lt: Built, tmp_path: Path, hf: ModuleType) -> None:
+    """A changed pixel is ltdata's error, not one of the library, and no copy is left that would be opened later."""
+    copy = Path(shutil.copytree(digits_lt.folder, tmp_path / "copy"))
+    shard = copy / "train" / "few-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[2000] ^= 1
+    shard.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(MismatchError, match="few-000000"):
+            adapters.huggingface(copy)
+
+
+def test_what_is_made_of_a_hugging_face_data_set_has_its_rows(digits_lt: Built, hf: ModuleType, tmp_path: Path) -> None:
+    """Filter, map, save, and send."""
+    labels = splits(digits_lt.folder)["train"].labels
     found = adapters.huggingface(digits_lt.folder)
-    hf.disable_progress_bars()
-    try:
-        few = found.filter(lambda label: label == 9, input_columns="label")
-        assert len(few) == int((labels == 9).sum())
-        mapped = found.map(lambda row: {"size": row["image"].size[0]}, remove_columns="image")
-        assert set(mapped["size"]) == {32}
-        found.save_to_disk(str(tmp_path / "saved"))
-        assert list(hf.load_from_disk(str(tmp_path / "saved"))["label"]) == labels.tolist()
-        assert list(pickle.loads(pickle.dumps(found))["label"]) == labels.tolist()
-    finally:
-        hf.enable_progress_bars()
-    assert found._fingerprint == adapters.huggingface(digits_lt.folder)._fingerprint
+    few = found.filter(lambda label: label == 9, input_columns="label")
+    assert len(few) == int((labels == 9).sum())
+    mapped = found.map(lambda row: {"size": row["image"].size[0]}, remove_columns="image")
+    assert set(mapped["size"]) == {32}
+    found.save_to_disk(str(tmp_path / "saved"))
+    assert list(hf.load_from_disk(str(tmp_path / "saved"))["label"]) == labels.tolist()
+    assert list(pickle.loads(pickle.dumps(found))["label"]) == labels.tolist()
 
 
 def test_load_dataset_webdataset_reads_our_shards(
@@ -213,13 +272,9 @@ def test_load_dataset_webdataset_reads_our_shards(
         pytest.skip("a view has no shards of its own")
     plain = Path(shutil.copytree(folder, tmp_path / "plain"))  # its data_files are patterns: no brackets in names
     files = {name: [str(path) for path in sorted(plain.glob(f"{name}/*.tar"))] for name in ("train", "test")}
-    hf.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = hf.load_dataset("webdataset", data_files=files, cache_dir=str(tmp_path / "cache"))
-    finally:
-        hf.enable_progress_bars()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = hf.load_dataset("webdataset", data_files=files, cache_dir=str(tmp_path / "cache"))
     for name, samples in splits(folder).items():
         suffix = "png" if "png" in loaded[name].column_names else "jpg"
         raw = loaded[name].cast_column(suffix, hf.Image(decode=False))

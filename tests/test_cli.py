@@ -350,3 +350,38 @@ def test_a_full_disk_under_stdout_is_exit_5() -> None:
         ended = subprocess.run([*LTDATA, "list"], stdout=full, stderr=subprocess.PIPE, check=False)
     assert ended.returncode == 5
     assert ended.stderr == b"ltdata: error: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_failure(closed: str) -> None:
+    command = f"{sys.executable} -m ltdata list {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_verify_takes_the_manifest_file_for_its_folder(digits_lt: Built) -> None:
+    assert "every digest verified" in run("verify", digits_lt.folder / "manifest.json").out
+
+
+def test_a_group_rule_with_other_borders_is_no_manifest(digits_lt: Built, tmp_path: Path) -> None:
+    shutil.copytree(digits_lt.folder, tmp_path / "d")
+    text = (tmp_path / "d" / "manifest.json").read_text(encoding="utf-8")
+    (tmp_path / "d" / "manifest.json").write_text(text.replace('"name": "strict"', '"name": "oltr"'), encoding="utf-8")
+    for command in ("verify", "stats"):
+        ended = run(command, tmp_path / "d")
+        assert ended.refused(3)
+        assert "other borders" in ended.err
+
+
+@pytest.mark.parametrize("options", [("--lists", "x"), ("--val-per-class", "2"), ("--alpha", "3"), ("--name", "x")])
+def test_options_that_a_source_has_no_use_for_are_refused(options: Sequence[str], tmp_path: Path) -> None:
+    ended = run("build", "digits", "--imbalance", "20", *options, "--out", tmp_path / "d")
+    assert ended.refused(2)
+    assert options[0] in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_without_anything_to_draw_is_refused(tmp_path: Path) -> None:
+    ended = run("build", "folder", "--data-dir", tmp_path, "--seed", "3", "--out", tmp_path / "d")
+    assert ended.refused(2)
+    assert "--seed" in ended.err

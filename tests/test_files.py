@@ -175,3 +175,11 @@ def test_a_lock_makes_the_parent_and_refuses_a_parent_that_is_a_file(tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"), exclusive(tmp_path / "file" / "target"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no regular file"):
+        write_atomic(tmp_path / "pipe", b"data")
+    assert (tmp_path / "pipe").is_fifo()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from conftest import READS_EVERYTHING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import contents, names, photo, put, put_photos
@@ -298,7 +299,7 @@ def test_a_folder_that_is_not_there_is_told(pets: Path) -> None:
     refused(UsageError, "nothing about it is published", lambda: natural(pets, unverified=True))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(READS_EVERYTHING, reason="this user reads everything")
 def test_a_folder_without_permission_is_named(pets: Path) -> None:
     (pets / "dog").chmod(0)
     try:
@@ -778,7 +779,9 @@ def test_a_swapped_image_is_found(tmp_path: Path) -> None:
 # Whatever is given
 
 
-parts = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=10)
+parts = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=10).filter(
+    lambda name: name not in {".", ".."}
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -821,3 +824,11 @@ def test_folders_that_link_to_each_other_are_refused_and_not_read_twice(tmp_path
     (folder / "cat" / "more").symlink_to("../dog")
     (folder / "dog" / "more").symlink_to("../cat")
     refused(MismatchError, "is the same folder as .*; take one out", lambda: natural(folder))
+
+
+def test_an_output_among_the_images_is_refused(tmp_path: Path) -> None:
+    folder = put_photos(tmp_path / "pets", ["cat/0.jpg", "dog/0.jpg"])
+    for out in (folder / "out", folder / "cat" / "out"):
+        with pytest.raises(UsageError, match="among the images"):
+            build(Spec("folder"), data_dir=folder, out=out)
+    assert sorted(path.name for path in folder.iterdir()) == ["cat", "dog"]

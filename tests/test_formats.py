@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from test_cli import run
 
 import ltdata
 from ltdata import formats, pinned
-from ltdata.build import Built
+from ltdata.build import Built, build
 from ltdata.catalog import find
 from ltdata.errors import LtdataError, MismatchError, OutputError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes, sha256_file
@@ -29,7 +29,11 @@ from ltdata.lists import path_fault
 from ltdata.manifest import Manifest, describe_rule, make_split
 from ltdata.reader import read_manifest, read_samples
 from ltdata.samples import Samples, content_digest, list_bytes
+from ltdata.sources.official import OFFICIAL
+from ltdata.spec import Spec
+from ltdata.stats import frequency_stats
 from ltdata.subset import Part, make_subset
+from ltdata.verify import verify
 
 PINNED = ltdata.load("cifar100-lt", imbalance_factor=100)
 CONTENT = "7440c226eaee8bb12bd7c9af6b9c5cf6a235fd5952a650ad99a48173a712230b"
@@ -486,6 +490,7 @@ FAULTS = [
     ("a.json", '{"annotations": [{"fpath": "x", "category_id": 5}], "num_classes": 5}', "annotation 1: label 5"),
     ("a.json", '{"train": [1], "about": {"class_names": [1]}}', "says of itself class_names"),
     ("a.json", '{"train": [1], "about": {"name": "\\ud800"}}', "not UTF-8"),
+    ("a.json", f'{{"train": [1], "about": {{"source": {{"id": "x", "y": {"[" * 500}{"]" * 500}}}}}}}', "100 deep"),
     ("a.json", '{"train": []}', "lists no image"),
     ("a.npy", array(np.zeros(3, bool)), r"np\.flatnonzero"),
     ("a.npy", array(np.ones(3)), "holds float64"),
@@ -608,7 +613,7 @@ def refused(kind: type[LtdataError], message: str, path: Path, **options: Any) -
 def test_rows_that_no_split_can_have_are_refused_by_row(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     for content, message in (
-        ("7 3\n8 1\n7 3\n", "train row 3: 7 is there twice, first in row 1"),
+        ("7 3\n8 1\n7 3\n", "train row 3: 7 is listed twice, first in .*: train row 1; take one out"),
         ("7 49\n50000 1\n", r"train row 2: index 50000 is not in 0 \.\. 49999"),
         ("a.jpg 3\n", "train names images by path, cifar100 has positions"),
         ("9470 0\n27272 100\n", r"train row 2: label 100 is not in 0 \.\. 99"),
@@ -618,7 +623,7 @@ def test_rows_that_no_split_can_have_are_refused_by_row(tmp_path: Path) -> None:
     for content, message in (
         ("../a.jpg 0\n", "train row 1: path '../a.jpg' leads outside"),
         ("a.jpg 0\n/b.jpg 1\n", "train row 2: path '/b.jpg' is absolute"),
-        ("a.jpg 0\na.jpg 1\n", "train row 2: a.jpg is there twice"),
+        ("a.jpg 0\na.jpg 1\n", "train row 2: a.jpg is listed twice"),
         ("3 0\n", "a folder has paths"),
         ("a.jpg 999999999\n", "label 999999999"),
     ):
@@ -682,6 +687,57 @@ def test_a_file_whose_rows_are_not_those_of_its_digest_is_refused(tmp_path: Path
     (tmp_path / "a.json").write_text(json.dumps(swapped))
     refused(MismatchError, f"says content sha256 {CONTENT}, its rows have", tmp_path / "a.json")
     refused(UsageError, "says that it is of cifar100", tmp_path / "a.json", source="cifar10")
+
+
+def cut(record: dict[str, Any], rows: int, **about: Any) -> str:
+    """Cut the training rows of a JSON export; `about` changes what it says of itself, None takes a field out."""
+    said = {key: value for key, value in (record["about"] | about).items() if value is not None}
+    labels = record["labels"] | {"train": record["labels"]["train"][:rows]}
+    return json.dumps(record | {"train": record["train"][:rows], "labels": labels, "about": said})
+
+
+def test_what_a_file_without_a_digest_says_of_itself_is_only_a_claim(tmp_path: Path) -> None:
+    export(PINNED, tmp_path / "a.json")
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    source = record["about"]["source"] | {"verified": True, "version": "9", "lists": {"train": "official"}}
+    (tmp_path / "cut.json").write_text(cut(record, 10_000, content_sha256=None, source=source))
+    manifest = import_(tmp_path / "cut.json")
+    assert (manifest.name, manifest.protocol["name"], manifest.verified) == ("cut", "import", None)
+    assert manifest.source == PINNED.source
+    assert manifest.protocol["params"]["claims"] == {
+        "name": PINNED.name,
+        "source": source,
+        "protocol": dict(PINNED.protocol),
+        "citation": list(PINNED.citation),
+    }
+    write_import(manifest, tmp_path / "out")
+    assert read_manifest(tmp_path / "out").protocol == manifest.protocol
+    (tmp_path / "whole.json").write_text(cut(record, 10**6, content_sha256=None, name="mine", citation=["me"]))
+    whole = import_(tmp_path / "whole.json")  # its content is known, whatever it says
+    assert (whole.name, whole.protocol, whole.citation) == (PINNED.name, PINNED.protocol, PINNED.citation)
+
+
+@pytest.mark.parametrize("form", SELF_DESCRIBING)
+def test_no_file_says_itself_that_it_was_verified(form: str, tmp_path: Path) -> None:
+    given = small({"train": by_path("a.jpg", "b.jpg", "c.jpg")})
+    bragging = replace(given, source={**given.source, "verified": True, "lists": {"train": {"official": True}}})
+    back = import_(written(bragging, form, tmp_path))
+    assert back.verified is None
+    assert back == given
+
+
+def test_the_name_of_a_pinned_split_is_kept_for_its_content(tmp_path: Path) -> None:
+    """Also where the digest in the file is that of its rows."""
+    path = tmp_path / f"{PINNED.name}.json"
+    export(PINNED, path, split="train")
+    assert import_(path).name == f"{PINNED.name}-import"
+    assert import_(path, name="mine").name == "mine"
+    refused(UsageError, "--name cifar10-lt-exp-if10: is the name of a pinned split", path, name="cifar10-lt-exp-if10")
+    export(PINNED, path, force=True)
+    assert import_(path).name == PINNED.name
+    assert import_(path, name=PINNED.name).name == PINNED.name
+    np.save(tmp_path / f"{PINNED.name}.npy", PINNED.indices[:100])
+    assert import_(tmp_path / f"{PINNED.name}.npy", source="cifar100").name == f"{PINNED.name}-import"
 
 
 def test_a_header_that_does_not_fit_its_rows_is_refused(tmp_path: Path) -> None:
@@ -756,6 +812,74 @@ def test_official_rows_in_other_clothes_are_those_of_the_official_list(tmp_path:
     )
 
 
+@pytest.fixture
+def lists() -> Path:
+    found = SHARED / "data" / "lists"
+    if not found.is_dir():
+        pytest.skip(f"the official lists are not here ({found}); set LTDATA_SHARED to the folder that has them")
+    return found
+
+
+def built_from(official: Path, prefix: str, train: str, tmp_path: Path, source: str) -> Manifest:
+    """Build without images: the official lists but for training, where only the class counts are here."""
+    (tmp_path / "lists").mkdir()
+    for split, listed in OFFICIAL[source].lists.items():
+        text = train.encode() if split == "train" else (official / f"{prefix}_{split}.txt").read_bytes()
+        (tmp_path / "lists" / listed.file).write_bytes(text)
+    if (official / "categories.json").is_file():
+        shutil.copy(official / "categories.json", tmp_path / "lists")
+    build(Spec(source), lists=tmp_path / "lists", manifest_only=True, unverified=True, out=tmp_path / "built")
+    assert verify(tmp_path / "built").content_sha256
+    return find(str(tmp_path / "built"), rows=True).manifest
+
+
+def official_counts(manifest: Manifest, counts: Path, tmp_path: Path) -> None:
+    """Check that stats and the export of class counts give the official ones."""
+    expected = json.loads(counts.read_text())
+    export(manifest, tmp_path / "counts.json", form="counts")
+    assert json.loads((tmp_path / "counts.json").read_text()) == expected == manifest.class_counts.tolist()
+    stats = frequency_stats(manifest.class_counts, rule="strict")
+    assert (stats.largest, stats.smallest) == (max(expected), min(expected))
+
+
+def test_imagenet_lt_at_full_size_goes_out_and_back(lists: Path, tmp_path: Path) -> None:
+    """The official val and test lists leave as the bytes that they came as."""
+    official, counts = lists / "imagenet_lt", lists / "imagenet_lt" / "imagenet_lt_train_class_counts.json"
+    wnids = [line.split("/")[1] for line in (official / "ImageNet_LT_val.txt").read_text().splitlines()[::20]]
+    train = "".join(
+        f"train/{w}/{w}_{10**6 + n}.JPEG {k}\n"
+        for k, (w, count) in enumerate(zip(wnids, json.loads(counts.read_text()), strict=True))
+        for n in range(count)
+    )
+    manifest = built_from(official, "ImageNet_LT", train, tmp_path, "imagenet-lt")
+    official_counts(manifest, counts, tmp_path)
+    for form in ("list", "csv", "parquet"):
+        back = import_(written(manifest, form, tmp_path), source="imagenet-lt")
+        assert back.content_sha256 == manifest.content_sha256
+        assert (back.splits, back.class_names, back.verified) == (manifest.splits, manifest.class_names, False)
+        assert [listed["official"] for listed in back.source["lists"].values()] == [False, True, True]
+    for split in ("val", "test"):
+        expected = (official / f"ImageNet_LT_{split}.txt").read_bytes()
+        assert (tmp_path / "out" / f"{split}.txt").read_bytes() == expected
+
+
+def test_inaturalist_2018_at_full_size_goes_out_and_back(lists: Path, tmp_path: Path) -> None:
+    official, counts = lists / "inat18", lists / "inat18" / "inat18_train_class_counts.json"
+    val = (official / "iNaturalist18_val.txt").read_bytes()
+    supers = {int(line.rpartition(" ")[2]): line.split("/")[1] for line in val.decode().splitlines()}
+    train = "".join(
+        f"train_val2018/{supers[k]}/{k}/{n:032x}.jpg {k}\n"
+        for k, count in enumerate(json.loads(counts.read_text()))
+        for n in range(count)
+    )
+    manifest = built_from(official, "iNaturalist18", train, tmp_path, "inat18")
+    official_counts(manifest, counts, tmp_path)
+    back = import_(written(manifest, "list", tmp_path), source="inat18")
+    assert back.content_sha256 == manifest.content_sha256
+    assert (back.splits, back.verified) == (manifest.splits, False)
+    assert (tmp_path / "out" / "val.txt").read_bytes() == val
+
+
 def test_group_rule_and_name_may_be_chosen(tmp_path: Path) -> None:
     export(PINNED, tmp_path / "a.csv")
     manifest = import_(tmp_path / "a.csv", source="cifar100", name="mine", group_rule="oltr")
@@ -800,6 +924,54 @@ def test_nothing_that_stands_there_is_lost(tmp_path: Path, digits_lt: Built) -> 
         with pytest.raises(UsageError, match="lies inside the build"):
             export(PINNED, digits_lt.folder / "x", form=form)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists", "x.csv"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "samples.jsonl", "index.npz", "Manifest.JSON"])
+@pytest.mark.parametrize("form", ["wids", "croissant"])
+def test_no_file_of_a_build_is_replaced_by_its_description(
+    form: str, name: str, digits_lt: Built, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(digits_lt.folder, tmp_path / "copy"))
+    before = tree(copy)
+    manifest = find(str(copy), rows=True).manifest
+    with pytest.raises(UsageError, match="is a file of the build itself"):
+        export(manifest, copy / name, form=form, split="train", folder=copy, force=True)
+    shard = copy / manifest.splits["train"].shards[0].path
+    with pytest.raises(UsageError, match="lies inside the build"):
+        export(manifest, shard, form=form, split="train", folder=copy, force=True)
+    assert tree(copy) == before
+    assert export(manifest, copy / "about.json", form=form, split="train", folder=copy) == [copy / "about.json"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:700], lambda data: data[:0], lambda data: b"\x01" + data[1:]])
+@pytest.mark.parametrize("form", ["wids", "croissant"])
+def test_a_damaged_shard_is_not_described(
+    form: str, damage: Callable[[bytes], bytes], digits_lt: Built, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(digits_lt.folder, tmp_path / "copy"))
+    found = find(str(copy), rows=True)
+    shard = copy / found.manifest.splits["train"].shards[0].path
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(MismatchError, match="the manifest says") as error:
+        export(found.manifest, tmp_path / "x.json", form=form, split="train", folder=copy)
+    assert "\n" not in str(error.value)
+    shard.unlink()
+    with pytest.raises(MismatchError, match="missing"):
+        export(found.manifest, tmp_path / "x.json", form=form, split="train", folder=copy)
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("form", ["wids", "croissant"])
+def test_a_description_on_another_drive_is_refused(
+    form: str, digits_lt: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def relpath(*_: object) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    found = find(str(digits_lt.folder), rows=True)
+    monkeypatch.setattr("os.path.relpath", relpath)
+    with pytest.raises(UsageError, match="on another drive"):
+        export(found.manifest, tmp_path / "x.json", form=form, split="train", folder=found.folder)
 
 
 def test_values_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
@@ -848,6 +1020,9 @@ def test_what_was_compared_is_told_on_stderr(tmp_path: Path) -> None:
     ended = run(*arguments)
     assert (ended.code, ended.err) == (0, "ltdata: note: labels are those of the file\n")
     assert run(*arguments, "--quiet").err == ""
+    (tmp_path / "a.json").write_text('{"train": ["a.jpg"], "labels": [0], "about": {"source": {"id": "birds"}}}')
+    ended = run("import", str(tmp_path / "a.json"), "--force", "--out", str(tmp_path / "out"))
+    assert (ended.code, "kept as claims" in ended.err) == (0, True)
 
 
 @pytest.mark.parametrize(

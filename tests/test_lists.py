@@ -76,6 +76,10 @@ def test_blanks_between_path_and_label_belong_to_neither() -> None:
     ]
 
 
+def test_a_path_may_begin_like_a_comment() -> None:
+    assert pairs(read_text_list(b"#1 a/b.jpg 0\n#.jpg 1\n", origin="x.txt")) == [("#1 a/b.jpg", "0"), ("#.jpg", "1")]
+
+
 def test_a_list_without_labels_has_a_place_per_line() -> None:
     listed = read_text_list(b"7\n 3\r\n", origin="x.txt", labelled=False)
     assert (listed.places, listed.targets) == (("7", "3"), ())
@@ -91,6 +95,9 @@ def test_a_list_without_labels_has_a_place_per_line() -> None:
         (b"a.jpg 0\n\n7\n", r"^x\.txt:3: '7' is not a path and a label"),
         (b"a.jpg 0\nb.jpg\t\n", r"^x\.txt:2: .* is not a path and a label"),
         (b"a.jpg,0\n", r"^x\.txt:1: 'a\.jpg,0' is not a path and a label"),
+        (b"a.jpg 0\n# path label\n", r"^x\.txt:2: '# path label' looks like a comment; take it out"),
+        (b"#path\tlabel\na.jpg\t0\n", r"^x\.txt:1: '#path\\tlabel' looks like a comment; take it out"),
+        (b"#\n", r"^x\.txt:1: '#' looks like a comment; take it out"),
         (b"a.jpg 0\nb\xe4.jpg 1\n", r"^x\.txt:2: not UTF-8"),
         ("a.jpg 0\n".encode("utf-16"), r"^x\.txt:1: not UTF-8"),
     ],
@@ -267,3 +274,8 @@ def test_official_lists_are_read_whole(file: str, rows: int, sha1: str) -> None:
     assert len(listed.paths) == rows
     assert listed.notes == ()
     assert list_bytes(Samples(listed.labels(), source_path=listed.paths)) == data
+
+
+def test_a_comment_is_refused_by_line() -> None:
+    with pytest.raises(MismatchError, match=r"x\.txt:1: '# my list' looks like a comment"):
+        read_text_list(b"# my list\na.jpg 0\n", origin="x.txt")

@@ -19,11 +19,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ltdata.build import Built, build
+from ltdata.catalog import find
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.files import sha256_bytes
 from ltdata.manifest import Manifest
 from ltdata.reader import read_images, read_manifest, read_samples
 from ltdata.sources import load_source
 from ltdata.spec import Spec
+from ltdata.stored import stored
+from ltdata.subset import Part, make_subset, write_subset
 from ltdata.verify import verify
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -61,6 +65,11 @@ def expected(digits_lt: Built) -> dict[str, Images]:
 
 def read(folder: Path, split: str = "train") -> Images:
     return read_images(folder, read_manifest(folder), split)
+
+
+def locate(folder: Path) -> object:
+    manifest = read_manifest(folder)
+    return stored(folder, manifest, read_samples(folder, manifest))
 
 
 def assert_reads(folder: Path, expected: dict[str, Images]) -> None:
@@ -186,6 +195,49 @@ def test_a_wrong_index_changes_nothing(fault: str, folder: Path, expected: dict[
     index = folder / "index.npz"
     index.write_bytes(INDEXES[fault](index.read_bytes()))
     assert_reads(folder, expected)
+
+
+@pytest.mark.parametrize("fault", INDEXES)
+def test_a_wrong_index_leads_to_no_wrong_image(fault: str, folder: Path) -> None:
+    """Where images are read one by one: what cannot be is not followed, what leads to other bytes is a mismatch."""
+    index = folder / "index.npz"
+    index.write_bytes(INDEXES[fault](index.read_bytes()))
+    rows = read_samples(folder, read_manifest(folder))
+
+    def images(folder: Path) -> None:
+        for split, located in stored(folder, read_manifest(folder), rows).items():
+            assert tuple(sha256_bytes(data) for data, _ in located.encoded()) == rows[split].sha256
+
+    if fault in {"offsets shuffled", "sizes shuffled", "shards shuffled"}:
+        refused(images, folder, "verify")
+    else:
+        images(folder)
+
+
+@settings(max_examples=70, deadline=None, derandomize=True)
+@given(
+    change=st.tuples(
+        st.sampled_from(["shard", "offset", "size"]), st.integers(0, 788), st.integers(-(2**63), 2**63 - 1)
+    )
+)
+def test_any_number_in_the_index_leads_to_no_wrong_image(
+    change: tuple[str, int, int], scratch: Path, pristine: dict[str, bytes]
+) -> None:
+    column, at, value = change
+    columns = {
+        name: array.astype(np.int64) if name == column else array
+        for name, array in _columns(pristine["index.npz"]).items()
+    }
+    columns[column][at] = value
+    (scratch / "index.npz").write_bytes(_npz(columns))
+    rows = read_samples(scratch, read_manifest(scratch))
+    try:
+        for split, located in stored(scratch, read_manifest(scratch), rows).items():
+            assert tuple(sha256_bytes(data) for data, _ in located.encoded()) == rows[split].sha256
+    except MismatchError as error:
+        assert "verify" in str(error)  # noqa: PT017 - allowed, not demanded
+    finally:
+        (scratch / "index.npz").write_bytes(pristine["index.npz"])
 
 
 @pytest.mark.parametrize("fault", ["empty", "another content"])
@@ -347,6 +399,7 @@ def test_what_is_no_regular_file_inside_the_folder_is_refused(replace: Callable[
     """Also where its bytes would be right."""
     replace(folder)
     refused(read, folder, "train/")
+    refused(locate, folder, "train/")
     refused(verify, folder, "train/")
 
 
@@ -371,7 +424,16 @@ def test_a_shard_path_in_the_manifest_never_leads_elsewhere(path: str, folder: P
     shutil.copy(folder / SHARD, folder.parent / "outside.tar")
     edit_manifest(folder, lambda record: shard_of(record).update(path=path.format(parent=folder.parent)))
     refused(read, folder, folder)
+    refused(locate, folder, folder)
     refused(verify, folder, folder)
+
+
+def test_a_shard_has_a_name_that_ltdata_gives(folder: Path) -> None:
+    """Others mean something to other libraries, which are handed them."""
+    (folder / SHARD).rename(folder / "train" / "few::x.tar")
+    edit_manifest(folder, lambda record: shard_of(record).update(path="train/few::x.tar"))
+    for look in (read, locate, verify):
+        refused(look, folder, "few::x")
 
 
 # Shards whose digest was made to fit: the format itself is checked
@@ -648,6 +710,50 @@ def test_any_garbling_of_the_header_is_harmless_or_a_mismatch(
     """Bytes replaced, inserted or cut out."""
     text = pristine["manifest.json"]
     _assert_harmless_or_mismatch(scratch, text[:start] + new + text[start + cut :], pristine)
+
+
+@pytest.fixture(scope="module")
+def view(scratch: Path) -> Path:
+    """A view beside the build that it shows."""
+    whole = find(str(scratch), rows=True)
+    write_subset(whole, make_subset(whole.manifest, Part(groups=("few",))), scratch.parent / "view", form="view")
+    return scratch.parent / "view"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["\0", "a\0b", "", ".", "..", "/", "\n", "\ud800", "a" * 5000, "../view", "/dev/null", "../digits/train"],
+    ids=ascii,
+)
+def test_a_view_of_what_cannot_be_is_one_line(path: str, view: Path) -> None:
+    before = (view / "manifest.json").read_bytes()
+    edit_manifest(view, lambda record: record["view_of"].update(path=path))
+    try:
+        for look in (read, locate, verify):
+            with pytest.raises((MismatchError, SourceMissingError)) as caught:
+                look(view)
+            assert str(view) in str(caught.value)
+            assert "\n" not in str(caught.value)
+    finally:
+        (view / "manifest.json").write_bytes(before)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(changes=st.lists(CHANGES, min_size=1, max_size=2))
+def test_any_change_of_the_header_of_a_view_is_harmless_or_a_mismatch(
+    changes: list[tuple[int, str, Any]], view: Path
+) -> None:
+    header = (view / "manifest.json").read_bytes()
+    record = json.loads(header)
+    record = {"view_of": record.pop("view_of"), **record}
+    for place, change, value in changes:
+        where = places(record)
+        container, key = where[place % (5 if change == "replace" else len(where))]  # the first name the base
+        if change == "replace":
+            container[key] = value
+        elif change == "remove":
+            del container[key]
+    _assert_harmless_or_mismatch(view, json.dumps(record).encode(), {"manifest.json": header})
 
 
 def _assert_harmless_or_mismatch(folder: Path, header: bytes, pristine: dict[str, bytes]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photos import photo, put
 from test_cli import run
 
 import ltdata
-from ltdata import catalog, reader
-from ltdata.build import Built
+from ltdata import adapters, catalog, reader, shards
+from ltdata.build import Built, build
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
+from ltdata.files import sha256_bytes
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 from ltdata.planner import target_categories
+from ltdata.samples import Samples
+from ltdata.spec import Spec
+from ltdata.stored import stored
 from ltdata.subset import Part, make_subset, write_subset
 from ltdata.verify import verify
 
@@ -226,6 +232,107 @@ def test_a_damaged_build_is_noticed_through_its_view(digits_lt: Built, tmp_path:
             look(tmp_path / "few")
 
 
+@pytest.fixture
+def many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Build the digits with at most 20 images in a shard."""
+    with monkeypatch.context() as patch:
+        patch.setitem(shards.plan.__kwdefaults__, "samples_per_shard", 20)
+        return build(Spec("digits", 20), out=tmp_path / "whole").folder
+
+
+def needed(view: Path, whole: Path) -> set[Path]:
+    """Find the shards that hold images of a view, by looking into all of them."""
+    found, base = (catalog.find(str(folder), rows=True).manifest for folder in (view, whole))
+    out = set()
+    for path in whole.glob("*/*.tar"):
+        split = path.parent.name
+        shown = set(found.rows[split].positions.tolist()) if split in found.rows else set()
+        with tarfile.open(path) as tar:
+            if any(base.rows[split].positions[int(name[:8])] in shown for name in tar.getnames()):
+                out.add(path)
+    return out
+
+
+@pytest.mark.parametrize("part", [Part(images=11), Part(classes=("2",)), Part(groups=("few",), per_class=1)])
+def test_every_shard_that_a_view_does_not_need_may_be_damaged(part: Part, many_shards: Path, tmp_path: Path) -> None:
+    view = tmp_path / "view"
+    made = take(many_shards, view, part, form="view")
+    before = {split: images(view, split)[0] for split in made.splits}
+    others = set(many_shards.glob("*/*.tar")) - needed(view, many_shards)
+    assert len(others) > 3
+    for path in others:
+        path.write_bytes(b"damaged")
+    verify(view)
+    for split, pixels in before.items():
+        assert np.array_equal(images(view, split)[0], pixels)
+    for index in (True, False):
+        if not index:
+            (many_shards / "index.npz").unlink()
+        for split, located in stored(view, made, made.rows).items():
+            assert tuple(sha256_bytes(image) for image, _ in located.encoded()) == made.rows[split].sha256
+    assert len(list(adapters.webdataset(view))) == made.splits["train"].num_samples
+
+
+def test_a_view_of_a_build_that_lists_its_shards_in_another_way_reads_them_all(
+    many_shards: Path, tmp_path: Path
+) -> None:
+    made = take(many_shards, tmp_path / "view", Part(classes=("2",)), form="view")
+    before = images(tmp_path / "view")[0]
+    header = json.loads((many_shards / "manifest.json").read_text(encoding="utf-8"))
+    header["splits"]["train"]["shards"].reverse()
+    header["protocol"]["params"]["seed"] = "none"
+    (many_shards / "manifest.json").write_text(json.dumps(header), encoding="utf-8")
+    assert np.array_equal(images(tmp_path / "view")[0], before)
+    assert len(before) == made.splits["train"].num_samples
+    header["protocol"]["params"]["seed"] = 0
+    (many_shards / "manifest.json").write_text(json.dumps(header), encoding="utf-8")
+    assert np.array_equal(images(tmp_path / "view")[0], before)
+
+
+def test_verify_names_every_bad_shard_that_a_view_needs(many_shards: Path, tmp_path: Path) -> None:
+    take(many_shards, tmp_path / "view", Part(groups=("few",)), form="view")
+    bad = sorted(needed(tmp_path / "view", many_shards))
+    assert len(bad) > 3
+    for path in bad:
+        data = bytearray(path.read_bytes())
+        data[600] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(MismatchError) as caught:
+        verify(tmp_path / "view", workers=2)
+    assert [path for path in bad if str(path) not in str(caught.value)] == []
+
+
+def test_verify_reads_the_rows_of_a_views_build_once(
+    digits_lt: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(digits_lt.folder, tmp_path / "few", Part(groups=("few",)))
+    seen = []
+
+    def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:
+        seen.append(folder.resolve())
+        return original(folder, manifest)
+
+    original = reader.read_samples
+    monkeypatch.setattr(reader, "read_samples", read_samples)
+    verify(tmp_path / "few")
+    assert seen.count(digits_lt.folder.resolve()) == 1
+
+
+def test_a_build_of_other_photographs_under_the_same_names_is_another(tmp_path: Path) -> None:
+    """Its rows, and so its content digest, are the same."""
+    for number in range(2):
+        photos = {f"{name}/{at}.jpg": photo(number) for name in ("owl", "wren") for at in range(3)}
+        put(tmp_path / "birds", photos)
+        made = build(Spec("folder"), data_dir=tmp_path / "birds", out=tmp_path / "whole", force=True).manifest
+        if number == 0:
+            take(tmp_path / "whole", tmp_path / "view", Part(classes=("owl",)))
+            content = made.content_sha256
+    assert made.content_sha256 == content
+    for look in (images, verify):
+        with pytest.raises(MismatchError, match="another build"):
+            look(tmp_path / "view")
+
+
 # --- on the command line
 
 
@@ -285,3 +392,16 @@ def test_an_occupied_place_is_refused_and_force_replaces_a_build_only(digits_lt:
 def test_a_header_without_rows_is_named(tmp_path: Path) -> None:
     with pytest.raises(LtdataError, match="only the header"):
         make_subset(ltdata.load("imagenet-lt"), Part(groups=("few",)))
+
+
+@pytest.mark.parametrize("form", ["view", "manifest", "shards"])
+def test_a_subset_never_replaces_what_it_is_taken_from(form: str, digits_lt: Built, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(digits_lt.folder, whole)
+    take(whole, tmp_path / "view", Part(groups=("few",)))
+    command = ("--group", "few", "--as", form, "--force", "--out")
+    assert run("subset", whole, *command, whole).refused(2)
+    assert run("subset", tmp_path / "view", *command, tmp_path / "view").refused(2)
+    assert run("subset", tmp_path / "view", *command, whole).refused(2)
+    verify(whole)
+    verify(tmp_path / "view")

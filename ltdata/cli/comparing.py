@@ -114,6 +114,8 @@ def _same(found: Diff) -> str:
         side.name for side in (found.a, found.b) if any(side.splits[name].labels is None for name in found.splits)
     ]
     line = f"same images{'' if unlabelled else ', labels'} and order: {', '.join(found.splits)}{_digest(found)}"
+    unverified = [s.name for s in (found.a, found.b) if s.manifest is not None and s.manifest.verified is False]
+    line += f"; UNVERIFIED source: {' and '.join(unverified)}" if unverified else ""
     return line + (f"; no labels to compare in {' and '.join(unlabelled)}" if unlabelled else "")
 
 
@@ -137,6 +139,7 @@ def _side(side: Given) -> str:
             f"{side.name} ({side.form})",
             *([side.source] if side.source else []),
             *([f"sha256 {content}"] if content else []),
+            *(["UNVERIFIED"] if side.manifest is not None and side.manifest.verified is False else []),
         ]
     )
 

@@ -81,7 +81,7 @@ def import_(
         click.echo(f"ltdata: note: labels are {compared}", err=True)
     if not quiet and "claims" in manifest.protocol["params"]:
         click.echo(
-            "ltdata: note: the file has no digest of its rows; what it says of itself is kept as claims", err=True
+            "ltdata: note: without a digest of its rows, what the file says of itself is kept as claims", err=True
         )
     if as_json:
         images = {split: described.num_samples for split, described in manifest.splits.items()}

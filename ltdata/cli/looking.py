@@ -11,7 +11,7 @@ import click
 
 from ltdata import catalog, histogram, pinned
 from ltdata.cli.options import UNVERIFIED, groups_option, json_option, quiet_option
-from ltdata.manifest import Manifest
+from ltdata.manifest import MANIFEST_NAME, Manifest
 from ltdata.stats import FrequencyStats, frequency_stats
 from ltdata.verify import verify as verify_folder
 
@@ -48,6 +48,8 @@ def stats(what: str, group_rule: str | None, as_json: bool) -> None:
 @quiet_option
 def verify(folder: Path, digests_only: bool, workers: int, as_json: bool, quiet: bool) -> None:
     """Check every shard, row, count, digest and image of a built FOLDER, a manifest or a view."""
+    if folder.name == MANIFEST_NAME and not folder.is_dir():
+        folder = folder.parent
     manifest = verify_folder(folder, images=not digests_only, workers=workers, progress=not quiet)
     if as_json:
         record = {"name": manifest.name, "verified_source": manifest.verified}

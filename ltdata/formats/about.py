@@ -11,6 +11,7 @@ from ltdata.samples import Samples, content_digest
 _TEXTS = ("name", "content_sha256")
 _OBJECTS = ("source", "protocol", "group_rule")
 _LISTS = {"class_groups": int, "class_names": str, "superclass_names": str, "citation": str}
+_MOST_LEVELS = 100  # a subset's protocol holds that of what it is a subset of; no JSON can be written at any depth
 KEYS = (*_TEXTS, *_OBJECTS, *_LISTS)
 
 
@@ -48,6 +49,8 @@ def checked(record: object, origin: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise MismatchError(f"{origin}: what it says of itself is no JSON object; export it again")
     found = {key: record[key] for key in KEYS if key in record}
+    if _is_deep(found, _MOST_LEVELS):
+        raise MismatchError(f"{origin}: what it says of itself is nested more than {_MOST_LEVELS} deep; mend it")
     for key, value in found.items():
         kind: type = str if key in _TEXTS else dict if key in _OBJECTS else list
         fits = isinstance(value, kind)
@@ -64,3 +67,9 @@ def checked(record: object, origin: str) -> dict[str, Any]:
     except UnicodeEncodeError as error:
         raise MismatchError(f"{origin}: what it says of itself is not UTF-8 ({error.reason}); mend it") from error
     return found
+
+
+def _is_deep(value: object, levels: int) -> bool:
+    """Tell whether objects and lists lie in each other more than so many levels deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deep(each, levels - 1) for each in inner)

@@ -73,14 +73,14 @@ def write(manifest: Manifest, rows: Mapping[str, Samples], out: Path, *, folder:
     """
     datasets = require()
     images = folder is not None and (manifest.has_images or manifest.view_of is not None)
+    located = stored(folder, manifest, rows) if images and folder is not None else {}
     parts = {}
     scratch = out / "scratch"
     scratch.mkdir()
     for name, samples in rows.items():
         by_path = samples.source_path is not None
         columns = features(manifest, by_path=by_path, images=images)
-        located = stored(folder, manifest, name, samples) if images and folder is not None else None
-        _write_arrow(scratch / f"{name}.arrow", columns.arrow_schema, samples, located)
+        _write_arrow(scratch / f"{name}.arrow", columns.arrow_schema, samples, located.get(name))
         parts[name] = datasets.Dataset(
             datasets.table.MemoryMappedTable.from_file(str(scratch / f"{name}.arrow")),
             info=datasets.DatasetInfo(

@@ -95,6 +95,8 @@ def identify(what: str, search: Search | None = None) -> Identified:
             return Identified(what, "file", (found,))
     side = given.read(what, header_alone=True)
     notes = _claims(side)
+    if side.manifest is not None and side.manifest.verified is False:
+        notes = (*notes, "UNVERIFIED: its source does not have the published digest")
     if side.manifest is not None and (whole := _by_digest(side.manifest)):
         return Identified(what, side.form, (whole,), notes)
     if not side.splits and side.manifest is not None:

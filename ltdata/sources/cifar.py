@@ -21,7 +21,7 @@ from ltdata.errors import LtdataError, MismatchError, SourceMissingError
 from ltdata.images import Pixels
 from ltdata.sources import download, pickles
 from ltdata.sources.cifar_forms import CIFAR10, CIFAR100, HOME, Cifar, Layout
-from ltdata.sources.source import Source, SourceSplit, Where
+from ltdata.sources.source import Source, SourceSplit, Where, refuse_lists
 
 _SIDE_PX = 32
 _IMAGE_BYTES = 3 * _SIDE_PX * _SIDE_PX
@@ -51,6 +51,7 @@ class _Found:
 
 def _load(dataset: Cifar, where: Where) -> Source:
     """Read the first form under `where.data_dir` that has the published digest; see `load_source`."""
+    refuse_lists(where, dataset.id)
     unverified = where.unverified
     place = where.data_dir if where.data_dir is not None else download.cache_folder()
     candidates = _candidates(dataset, place)

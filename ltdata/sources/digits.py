@@ -10,7 +10,7 @@ import numpy as np
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.images import Pixels
-from ltdata.sources.source import Source, SourceSplit, Where
+from ltdata.sources.source import Source, SourceSplit, Where, refuse_lists
 
 _SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 _TEST_PER_CLASS = 30
@@ -21,6 +21,7 @@ _MAX_LEVEL = 16
 
 def load_digits(where: Where) -> Source:
     """Read the digits out of the installed scikit-learn; see `load_source`."""
+    refuse_lists(where, "digits")
     if where.data_dir is not None or where.unverified:
         raise UsageError("digits: they come with scikit-learn; leave out --data-dir and --unverified")
     try:

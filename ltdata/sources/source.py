@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.errors import MismatchError
+from ltdata.errors import MismatchError, UsageError
 from ltdata.images import Images, Pixels
 
 
@@ -29,6 +29,16 @@ class Where:
     unverified: bool = False
     need_images: bool = True
     progress: bool = False
+
+
+def refuse_lists(where: Where, source: str) -> None:
+    """Refuse lists for a source that has none.
+
+    Raises:
+        UsageError: some are given.
+    """
+    if where.lists is not None:
+        raise UsageError(f"{source}: is not made from lists; leave out --lists")
 
 
 @dataclass(frozen=True)
