@@ -7,6 +7,7 @@ digest of their row.
 
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def _indexed(store: Store, split: str, num_rows: int) -> NDArray[np.int64] | Non
     """
     shown = store.shown[split]
     try:
-        with warnings.catch_warnings(action="error"), np.load(store.folder / INDEX_NAME, allow_pickle=False) as index:
+        data = BytesIO((store.folder / INDEX_NAME).read_bytes())  # of a garbled file numpy leaves the handle open
+        with warnings.catch_warnings(action="error"), np.load(data, allow_pickle=False) as index:
             if str(index["content_sha256"]) != store.manifest.content_sha256:
                 return None
             inside = np.flatnonzero(index["split"] == list(store.manifest.splits).index(split))

@@ -208,7 +208,7 @@ def test_a_wrong_index_leads_to_no_wrong_image(fault: str, folder: Path) -> None
         for split, located in stored(folder, read_manifest(folder), rows).items():
             assert tuple(sha256_bytes(data) for data, _ in located.encoded()) == rows[split].sha256
 
-    if fault in {"offsets shuffled", "sizes shuffled", "shards shuffled"}:
+    if fault in {"offsets shuffled", "sizes shuffled"}:
         refused(images, folder, "verify")
     else:
         images(folder)
@@ -216,18 +216,15 @@ def test_a_wrong_index_leads_to_no_wrong_image(fault: str, folder: Path) -> None
 
 @settings(max_examples=70, deadline=None, derandomize=True)
 @given(
-    change=st.tuples(
-        st.sampled_from(["shard", "offset", "size"]), st.integers(0, 788), st.integers(-(2**63), 2**63 - 1)
-    )
+    column=st.sampled_from(["shard", "offset", "size"]),
+    at=st.integers(0, 788),
+    value=st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 300_000),
 )
 def test_any_number_in_the_index_leads_to_no_wrong_image(
-    change: tuple[str, int, int], scratch: Path, pristine: dict[str, bytes]
+    column: str, at: int, value: int, scratch: Path, pristine: dict[str, bytes]
 ) -> None:
-    column, at, value = change
-    columns = {
-        name: array.astype(np.int64) if name == column else array
-        for name, array in _columns(pristine["index.npz"]).items()
-    }
+    columns = _columns(pristine["index.npz"])
+    columns[column] = columns[column].astype(np.int64)
     columns[column][at] = value
     (scratch / "index.npz").write_bytes(_npz(columns))
     rows = read_samples(scratch, read_manifest(scratch))

@@ -155,7 +155,8 @@ def recognise(
     written = _write(zip(listed.places, numbers, strict=True))
     sha1 = blob_sha1(written)
     # Two copies that many people train on, by name: GLMC's lists lack the last newline.
-    notes = ["no last newline, GLMC's copy"] if listed.notes == ("no last newline",) else listed.notes
+    glmc = official.blob_sha1 is not None and listed.notes == ("no last newline",)
+    notes = ["no last newline, GLMC's copy"] if glmc else listed.notes
     undigested = [] if official.blob_sha1 is not None else ["published figures, no digest is published"]
     if _is_official(dataset, split, official, written, labels):
         form = "; ".join([*undigested, *notes]) or "official"
