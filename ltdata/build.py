@@ -7,6 +7,7 @@ number of workers.
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -153,17 +154,18 @@ def build(
         existing = _existing(folder, spec, where, force=force)
         if existing is not None:
             return existing  # another process built it while this one came in
-        source = load_source(spec.source, where)
-        chosen = choose(spec, source)
-        manifest, rows = make_manifest(spec, source, chosen)
-        encoder = {"max_side_px": spec.max_side_px, "encoder": images.encoder()} if spec.max_side_px else None
-        manifest = replace(manifest, storage=encoder)
-        with staged_folder(folder, replace=force) as staging:
-            if manifest_only:
-                manifest = write_rows(manifest, rows, staging)
-            else:
-                stored = {name: _images(source, part, spec.max_side_px) for name, part in chosen.items()}
-                with engine.start(workers, scheduler=scheduler) as crew:
+        # Workers come up while the source is read.
+        with nullcontext() if manifest_only else engine.start(workers, scheduler=scheduler) as crew:
+            source = load_source(spec.source, where)
+            chosen = choose(spec, source)
+            manifest, rows = make_manifest(spec, source, chosen)
+            encoder = {"max_side_px": spec.max_side_px, "encoder": images.encoder()} if spec.max_side_px else None
+            manifest = replace(manifest, storage=encoder)
+            with staged_folder(folder, replace=force) as staging:
+                if crew is None:
+                    manifest = write_rows(manifest, rows, staging)
+                else:
+                    stored = {name: _images(source, part, spec.max_side_px) for name, part in chosen.items()}
                     manifest = write_images(
                         manifest, rows, stored, staging, crew=crew, seed=spec.seed, progress=progress
                     )

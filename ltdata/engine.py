@@ -56,6 +56,8 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
         yield Engine(None, 1)
     else:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
+            for _ in range(count):
+                pool.submit(_come_up)
             yield Engine(pool, 2 * count)
 
 
@@ -151,6 +153,11 @@ def _compare_workers(client: Any, address: str) -> None:
     for worker, there in found.items():
         if there != installed():
             raise LtdataError(f"{worker}: has {there}; here is {installed()}; install the same there")
+
+
+def _come_up() -> None:
+    """Import what writing a shard takes, while the caller still reads its source."""
+    import ltdata.shards  # noqa: F401 - that is all
 
 
 def _leave_interrupts() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from ltdata import __version__, cli, pinned
 from ltdata.build import Built
 
 REPO = Path(__file__).parent.parent
+CONTEXT = click.Context(cli.cli)
+COMMANDS = {name: cli.cli.get_command(CONTEXT, name) for name in cli.cli.list_commands(CONTEXT)}
 LTDATA = (sys.executable, "-m", "ltdata")
 
 
@@ -186,14 +189,14 @@ def test_without_a_command_the_help_is_shown_and_the_exit_code_is_2() -> None:
     assert "build" in ended.err
 
 
-@pytest.mark.parametrize("name", [None, *sorted(cli.cli.commands)])
+@pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_every_command_has_help_with_an_example_or_its_arguments(name: str | None) -> None:
     ended = run(*[name] * (name is not None), "--help")
     assert (ended.code, ended.err) == (0, "")
     if name is None:
-        assert all(f"\n  {command} " in ended.out for command in cli.cli.commands)
+        assert all(f"\n  {command} " in ended.out for command in COMMANDS)
         return
-    command = cli.cli.commands[name]
+    command = COMMANDS[name]
     arguments = [param.make_metavar(None) for param in command.params if param.param_type_name == "argument"]  # type: ignore[arg-type]
     assert "Example: ltdata" in ended.out or all(argument in ended.out for argument in arguments)
     assert len(command.help or "") > 20

@@ -14,6 +14,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ace_ref import summary
 from ace_ref.report import load_results, markdown
@@ -132,6 +133,26 @@ def test_benchmarks_named_in_the_readme_run(session, cifar100_dir, script):
         [sys.executable, REPO / "benchmarks" / script, place], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert "Python" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [("photo_shards.py", (".", "--images", "20", "--rounds", "1")), ("inat18_scale.py", ())],
+)
+def test_benchmarks_of_scale_run(script, options, tmp_path):
+    assert f"benchmarks/{script}" in README
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.JPEG")
+    done = subprocess.run(
+        [sys.executable, REPO / "benchmarks" / script, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=SETTINGS | {"HF_DATASETS_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ltdata" in done.stdout
     assert "Python" in done.stdout.splitlines()[-1]
 
 

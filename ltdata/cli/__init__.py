@@ -1,9 +1,40 @@
-"""The `ltdata` command: one module per kind of work, each command a thin layer over a function."""
+"""The `ltdata` command: one module per kind of work, imported when it is asked for."""
+
+from importlib import import_module
 
 import click
 
 from ltdata import __version__, console
-from ltdata.cli import building, comparing, exchange, looking, subsetting
+
+_COMMANDS = {  # where each is; worker processes, and every other command, need not import them all
+    "build": "building.build",
+    "stats": "looking.stats",
+    "verify": "looking.verify",
+    "list": "looking.list_splits",
+    "diff": "comparing.diff",
+    "identify": "comparing.identify",
+    "subset": "subsetting.subset",
+    "export": "exchange.export",
+    "import": "exchange.import_",
+}
+
+
+class _Commands(click.Group):
+    """Import a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order of the help."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; None where there is no such one."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(".")
+        command: click.Command = getattr(import_module(f"ltdata.cli.{module}"), name)
+        return command
 
 
 def main() -> None:
@@ -11,21 +42,7 @@ def main() -> None:
     console.run(cli, name="ltdata")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ltdata")
 def cli() -> None:
     """Build reproducible long-tailed image data sets, look at them, compare, pass on, and check them."""
-
-
-for command in (
-    building.build,
-    looking.stats,
-    looking.verify,
-    looking.list_splits,
-    comparing.diff,
-    comparing.identify,
-    subsetting.subset,
-    exchange.export,
-    exchange.import_,
-):
-    cli.add_command(command)
