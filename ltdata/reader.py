@@ -75,13 +75,14 @@ class Store:
         return tuple(shard for shard, each in zip(listed, plans, strict=True) if wanted[each.rows].any())
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path | str) -> Manifest:
     """Read the header of a built folder.
 
     Raises:
         SourceMissingError: the folder holds no manifest.
         MismatchError: it is not readable.
     """
+    folder = Path(folder)
     path = folder / MANIFEST_NAME
     try:
         text = path.read_text(encoding="utf-8")
@@ -161,7 +162,7 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     return data
 
 
-def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_images(folder: Path | str, manifest: Manifest, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Decode every image of a split, in the protocol's order.
 
     Args:
@@ -173,9 +174,13 @@ def read_images(folder: Path, manifest: Manifest, split: str) -> tuple[NDArray[n
         Pixels, RGB uint8 (n, height, width, 3), and labels, int64 (n,).
 
     Raises:
+        UsageError: there is no such split.
         SourceMissingError: no images belong to this manifest, or those of a view are gone.
         MismatchError: a shard, a row or an image is not what the manifest says; the message names it.
     """
+    folder = Path(folder)
+    if split not in manifest.splits:
+        raise UsageError(f"split {split!r}: {folder} has {', '.join(manifest.splits)}")
     samples = read_samples(folder, manifest)[split]
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)

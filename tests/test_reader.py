@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ltdata.build import Built, build
 from ltdata.catalog import find
-from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import Manifest
 from ltdata.reader import read_images, read_manifest, read_samples
@@ -782,3 +782,10 @@ def test_a_shard_that_is_said_to_be_empty_is_no_crash(folder: Path) -> None:
     new = {"bytes": 10240, "sha256": hashlib.sha256(bytes(10240)).hexdigest(), "num_samples": 0}
     edit_manifest(folder, lambda record: shard_of(record).update(new))
     refused(verify, folder, folder)
+
+
+def test_folders_may_be_texts_and_a_split_that_is_not_there_is_named(digits_lt: Built) -> None:
+    manifest = read_manifest(str(digits_lt.folder))
+    assert len(read_images(str(digits_lt.folder), manifest, "test")[1]) == 300
+    with pytest.raises(UsageError, match="split 'val'.*train, test"):
+        read_images(digits_lt.folder, manifest, "val")
