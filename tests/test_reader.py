@@ -787,5 +787,5 @@ def test_a_shard_that_is_said_to_be_empty_is_no_crash(folder: Path) -> None:
 def test_folders_may_be_texts_and_a_split_that_is_not_there_is_named(digits_lt: Built) -> None:
     manifest = read_manifest(str(digits_lt.folder))
     assert len(read_images(str(digits_lt.folder), manifest, "test")[1]) == 300
-    with pytest.raises(UsageError, match="split 'val'.*train, test"):
+    with pytest.raises(UsageError, match=r"split 'val'.*train, test"):
         read_images(digits_lt.folder, manifest, "val")
