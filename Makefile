@@ -25,7 +25,7 @@ check: $(VENV)/.installed
 # torch and torchvision are asked for in one command with the constraints, so that pip takes one matching pair.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,plot,demo,parquet,huggingface,distributed,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,photos,plot,demo,parquet,huggingface,distributed,test]"
 	touch $@
 
 clean:

@@ -2,8 +2,10 @@
 
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 
 import torch
 
@@ -38,6 +40,35 @@ def make_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # float32 as on the CPU
+
+
+def single_threads(workers: int) -> ThreadPoolExecutor:
+    """Start threads that each compute alone: torch's own threads below them would wait for each other.
+
+    The number that a thread sets becomes that of threads to come, so all start at once, and then it is set back.
+    """
+    before, ready = torch.get_num_threads(), Barrier(workers)
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(workers)
+    for started in [pool.submit(alone) for _ in range(workers)]:
+        started.result()
+    torch.set_num_threads(before)
+    return pool
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with suppress(OSError, ValueError):  # only Linux has it
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 4 << 30
 
 
 def device_name(device: torch.device) -> str:

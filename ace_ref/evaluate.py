@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ace_ref import aggregation, dataset, devices, results
+from ace_ref import aggregation, augment, devices, loading, results
 from ace_ref.checkpoint import Checkpoint, describe_split, load_checkpoint
-from ace_ref.dataset import ResidentSplit
+from ace_ref.loading import Memory
 from ace_ref.ranks import Ranks, add
-from ltdata import console, reader
+from ace_ref.resident import Split
+from ltdata import console
 from ltdata.errors import MismatchError
 from ltdata.groups import RULES
 from ltdata.manifest import Manifest
@@ -27,7 +28,7 @@ _BATCH_SIZE = 500
 
 def evaluate(
     checkpoint: Checkpoint,
-    test: ResidentSplit,
+    test: Split,
     manifest: Manifest,
     *,
     ranks: Ranks = Ranks(),  # noqa: B008 - frozen
@@ -37,7 +38,7 @@ def evaluate(
     The network must be on the device of `test`. It is left in evaluation mode. Every rank computes its part of the
     images, and gets the accuracies of all.
     """
-    part = ResidentSplit(test.pixels[ranks.own], test.labels[ranks.own])
+    part = test if ranks.world == 1 else test.take(np.arange(ranks.rank, len(test), ranks.world))
     correct, total = (
         add(torch.from_numpy(counts).to(test.labels.device), ranks).cpu().numpy()
         for counts in count_correct(checkpoint, part)
@@ -46,7 +47,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def count_correct(checkpoint: Checkpoint, test: ResidentSplit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def count_correct(checkpoint: Checkpoint, test: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count right answers per class: experts together, then each alone, int64 (1 + K, C); and images, (C,)."""
     model, recipe = checkpoint.model.eval(), checkpoint.recipe
     device = test.labels.device
@@ -55,15 +56,13 @@ def count_correct(checkpoint: Checkpoint, test: ResidentSplit) -> tuple[NDArray[
     mean, std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
     experts, classes = targets.shape
     correct = torch.zeros((1 + experts, classes), dtype=torch.int64, device=device)
-    for start in range(0, len(test), _BATCH_SIZE):
-        labels = test.labels[start : start + _BATCH_SIZE]
-        pixels = dataset.central_crop(test.pixels[start : start + _BATCH_SIZE], recipe)
-        logits = model(dataset.normalise(pixels, mean, std))
+    for labels, pixels in test.central(recipe, _BATCH_SIZE):
+        logits = model(augment.normalise(pixels.to(device), mean, std))
         together = aggregation.aggregate(logits, targets, scales)
         answers = torch.cat([together[:, None], logits], dim=1).argmax(dim=2)  # (batch, 1 + expert)
         for row in range(1 + experts):
             correct[row] += torch.bincount(labels[answers[:, row] == labels], minlength=classes)
-    total = np.bincount(test.labels.cpu().numpy(), minlength=classes)
+    total = np.bincount(test.host_labels, minlength=classes)
     return correct.cpu().numpy(), total.astype(np.int64)
 
 
@@ -86,20 +85,22 @@ def check_split(split: dict[str, Any], manifest: Manifest, *, origin: str) -> No
 
 @click.command()
 @click.option("--checkpoint", "path", type=click.Path(path_type=Path), required=True, help="A model.safetensors.")
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder that ltdata build wrote.")
+@click.option(
+    "--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL."
+)
 @click.option("--groups", type=click.Choice(list(RULES)), help="Another rule for many, medium, few.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def command(path: Path, shards: Path, groups: str | None, device: str, as_json: bool) -> None:
+def command(path: Path, shards: str, groups: str | None, device: str, as_json: bool) -> None:
     """Evaluate a checkpoint on the test shards of its split, and print its table."""
     chosen = devices.choose_device(device)
     devices.make_deterministic()
-    manifest = reader.read_manifest(shards)
+    manifest, place = loading.open_shards(shards)
     manifest = manifest.with_groups(groups) if groups is not None else manifest
     checkpoint = load_checkpoint(path)
     check_split(checkpoint.split, manifest, origin=str(path))
     checkpoint.model.to(chosen)
-    test = dataset.load_split(shards, manifest, "test", chosen)
+    test = loading.load_split(place, manifest, "test", checkpoint.recipe, Memory(chosen))
     accuracy = evaluate(checkpoint, test, manifest)
     split = describe_split(manifest)
     if as_json:

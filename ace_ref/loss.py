@@ -135,7 +135,7 @@ def expert_losses(logits: Tensor, labels: Tensor, terms: LossTerms) -> Tensor:
     shifted = logits + terms.shift - (F.one_hot(labels, classes) * terms.margin)[:, None]
     cross_entropy = F.cross_entropy(
         shifted.reshape(batch * experts, classes),
-        labels.repeat_interleave(experts),
+        labels[:, None].expand(batch, experts).reshape(-1),
         reduction="none",
         label_smoothing=terms.label_smoothing,
     ).reshape(batch, experts)

@@ -16,6 +16,8 @@ from ace_ref.recipe import Recipe
 def make_optimizer(model: AceNetwork, recipe: Recipe, shares: Sequence[float]) -> torch.optim.SGD:
     """Make SGD with one parameter group per expert, the trunk in the first; `share` is kept in each group.
 
+    On CUDA it is the fused one, with learning rates on the device, where a captured step finds them.
+
     Args:
         model: K experts on a trunk.
         recipe: learning rate, momentum, weight decay.
@@ -23,14 +25,21 @@ def make_optimizer(model: AceNetwork, recipe: Recipe, shares: Sequence[float]) -
     """
     parameters = [list(expert.parameters()) for expert in model.experts]
     parameters[0] = [*model.trunk.parameters(), *parameters[0]]
+    device = parameters[0][0].device
+    rates = [recipe.lr * float(share) for share in shares]
     return torch.optim.SGD(
         [
-            {"params": owned, "share": float(share), "lr": recipe.lr * float(share)}
-            for owned, share in zip(parameters, shares, strict=True)
+            {
+                "params": owned,
+                "share": float(share),
+                "lr": torch.tensor(rate, device=device) if device.type == "cuda" else rate,
+            }
+            for owned, share, rate in zip(parameters, shares, rates, strict=True)
         ],
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
+        fused=True if device.type == "cuda" else None,
     )
 
 
@@ -50,6 +59,10 @@ def schedule(recipe: Recipe, epoch: int) -> float:
 
 def set_learning_rates(optimizer: torch.optim.SGD, recipe: Recipe, epoch: int) -> list[float]:
     """Set lr_k = lr_0 * share_k * schedule(epoch) in every group; return them, (K,)."""
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.lr * group["share"] * schedule(recipe, epoch)
-    return [group["lr"] for group in optimizer.param_groups]
+    rates = [recipe.lr * group["share"] * schedule(recipe, epoch) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    return rates

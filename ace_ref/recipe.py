@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from ace_ref import aggregation, augment, backbone, head, loss, network
-from ltdata import planner
+from ace_ref import aggregation, backbone, head, loss, network
+from ltdata import planner, sampling
 from ltdata.errors import UsageError
 
 SCHEDULES = ("multistep", "cosine")
+CROPS = ("pad", "resized")
 PRECISIONS = ("float32", "bfloat16")
 _KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
@@ -38,6 +39,7 @@ class Recipe:
         lr: lr_0, of the trunk and the first expert.
         weight_decay: L2 penalty on every parameter.
         momentum: of SGD.
+        sampler: one of `ltdata.sampling.SAMPLERS`.
         warmup_epochs: epochs of linear warm-up.
         schedule: ``multistep``, or ``cosine`` from lr_0 to 0 after the warm-up.
         milestones: epochs at which the learning rates are multiplied by `lr_decay`, for ``multistep``.
@@ -63,12 +65,16 @@ class Recipe:
         scale: of the aggregation, one of `ace_ref.aggregation.SCALES`.
         mixup_alpha: of Beta(alpha, alpha); 0 for no mixup.
         plain_epochs: last epochs without mixup.
-        crop: one of `ace_ref.augment.CROPS`.
+        crop: one of `CROPS`.
         crop_padding_px: zero padding of crop ``pad``.
         crop_px: side of the crop ``resized``, and of the central crop in evaluation.
+        short_side_px: of photographs in memory and in evaluation, for crop ``resized``; images of one size that are
+            smaller stay as they are.
         flip: flip half of the images horizontally.
         jitter: largest change of brightness, contrast and saturation; 0 for none.
         autoaugment: the AutoAugment policy for CIFAR-10.
+        randaugment: operators of RandAugment per image; 0: none.
+        randaugment_magnitude: of them, 0 .. 30.
         cutout_px: side of a square that is blackened; 0 for none.
         mean: per channel, of pixels scaled to 0 .. 1; empty: that of the training images.
         std: as `mean`.
@@ -82,6 +88,7 @@ class Recipe:
     lr: float
     weight_decay: float
     momentum: float = 0.9
+    sampler: str = "instance-balanced"
     warmup_epochs: int = 0
     schedule: str = "multistep"
     milestones: tuple[int, ...] = ()
@@ -110,9 +117,12 @@ class Recipe:
     crop: str = "pad"
     crop_padding_px: int = 4
     crop_px: int = 224
+    short_side_px: int = 256
     flip: bool = True
     jitter: float = 0.0
     autoaugment: bool = False
+    randaugment: int = 0
+    randaugment_magnitude: int = 9
     cutout_px: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -129,12 +139,13 @@ class Recipe:
             ("loss", loss.LOSSES),
             ("complementary", loss.COMPLEMENTARY_FORMS),
             ("scale", aggregation.SCALES),
-            ("crop", augment.CROPS),
+            ("crop", CROPS),
+            ("sampler", sampling.SAMPLERS),
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"recipe: {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
         for name, value in dataclasses.asdict(self).items():
-            low = {"epochs": 1, "batch_size": 2, "crop_px": 1}.get(name, 0)
+            low = {"epochs": 1, "batch_size": 2, "crop_px": 1, "short_side_px": 1}.get(name, 0)
             if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:
                 raise UsageError(f"recipe: {name} {value}: a finite number of at least {low} is needed")
         for name in ("lr", "head_scale"):
@@ -170,6 +181,12 @@ class Recipe:
             raise UsageError(f"recipe: head {self.head!r}: loss ldam needs the cosine head")
         if self.scale != "none" and self.head != "lws":
             raise UsageError(f"recipe: head {self.head!r}: scale {self.scale} needs the lws head, it compares norms")
+        if self.autoaugment and self.randaugment:
+            raise UsageError(f"recipe: autoaugment true, randaugment {self.randaugment}: one policy is enough")
+        if self.randaugment_magnitude > 30:
+            raise UsageError(f"recipe: randaugment_magnitude {self.randaugment_magnitude}: 0 to 30 are needed")
+        if self.crop == "resized" and self.short_side_px < self.crop_px:
+            raise UsageError(f"recipe: short_side_px {self.short_side_px}: at least crop_px, {self.crop_px}, is needed")
         if self.agreement and self.planner != "all":
             raise UsageError(f"recipe: agreement {self.agreement}: needs planner all, experts that know every class")
 

@@ -10,8 +10,8 @@ the same numbers on the same machine, stopped and resumed or not. The output fol
 import dataclasses
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,14 +19,15 @@ from typing import Any
 import click
 import torch
 
-from ace_ref import dataset, devices, ranks, results, run_folder, summary, trainer
+from ace_ref import devices, loading, ranks, resident, results, run_folder, summary, trainer
 from ace_ref import recipe as recipes
-from ace_ref.dataset import ResidentSplit
 from ace_ref.evaluate import evaluate
+from ace_ref.loading import Memory
 from ace_ref.logs import Log
 from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
-from ace_ref.trainer import Training
+from ace_ref.resident import Split
+from ace_ref.trainer import StopError, Training
 from ltdata import console, reader
 from ltdata.errors import LtdataError, MismatchError, UsageError
 from ltdata.files import exclusive
@@ -40,12 +41,14 @@ class Job:
     recipe_name: str
     recipe: Recipe
     manifest: Manifest
-    images: dict[str, ResidentSplit]
+    images: dict[str, Split]
     eval_every: int
     ranks: Ranks
     resume: bool
     force: bool
     progress: bool
+    graph: bool
+    stopping: Callable[[], int]
 
     @property
     def device(self) -> torch.device:
@@ -53,8 +56,8 @@ class Job:
         return self.images["train"].labels.device
 
 
-def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
-    """Train one seed, or go on with it; write its folder, and return its result."""
+def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, Any]]:
+    """Train one seed, or go on with it, and yield after every step; write its folder, and return its result."""
     first = job.ranks.rank == 0
     with ExitStack() as stack:
         if first:
@@ -80,20 +83,53 @@ def train(job: Job, folder: Path, seed: int) -> dict[str, Any]:
                 run_folder.keep_checkpoint(folder, training)
                 log.write(training.history)
 
-        stopping = stack.enter_context(_stop_signals()) if job.ranks.world == 1 else lambda: 0
-        trainer.run(
+        yield from trainer.steps(
             training,
             job.images["train"],
             ranks_=job.ranks,
             measure=lambda training: _measure(training, job),
             after_epoch=after,
-            stopping=stopping,
+            stopping=job.stopping,
             progress=job.progress and first,
+            graph=job.graph,
         )
         result = make_result(training, job)
         if first:
             run_folder.write_result(folder, training, result)
         return result
+
+
+def side_by_side(
+    trainings: Sequence[Generator[None, None, dict[str, Any]]], device: torch.device
+) -> list[dict[str, Any]]:
+    """Run trainings to their ends, a step of each in turn, on CUDA each on a stream of its own; return their results.
+
+    The steps of one fill the gaps of the others: a batch of 128 small images does not fill a GPU.
+
+    Raises:
+        StopError: they were asked to stop; every one has written its checkpoint.
+    """
+    results: dict[int, dict[str, Any]] = {}
+    running = dict(enumerate(trainings))
+    streams = {number: torch.cuda.Stream(device) if device.type == "cuda" else None for number in running}
+    stopped: StopError | None = None
+    with ExitStack() as stack:
+        for training in trainings:
+            stack.callback(training.close)
+        while running:
+            for number, training in list(running.items()):
+                try:
+                    with torch.cuda.stream(streams[number]):
+                        next(training)
+                except StopIteration as end:
+                    results[number] = end.value
+                    del running[number]
+                except StopError as error:
+                    stopped = error
+                    del running[number]
+    if stopped is not None:
+        raise stopped
+    return [results[number] for number in sorted(results)]
 
 
 def make_result(training: Training, job: Job) -> dict[str, Any]:
@@ -117,17 +153,13 @@ def make_result(training: Training, job: Job) -> dict[str, Any]:
         "train_loss": {"last": training.history[-1]["loss"]},
         "history": [{k: v for k, v in record.items() if k != "seconds"} for record in training.history],
         "parameters": results.parameters(training.model),
-        "flops_per_image": results.flops_per_image(training.model, side_px=_side_px(recipe, job)),
+        "flops_per_image": results.flops_per_image(training.model, side_px=job.images["train"].crop_px(recipe)[0]),
         "seconds": round(training.seconds, 2),
         "images_per_second": round(seen / training.seconds, 1),
         "device": devices.device_name(job.device),
         "processes": job.ranks.world,
         "versions": results.versions(),
     }
-
-
-def _side_px(recipe: Recipe, job: Job) -> int:
-    return recipe.crop_px if recipe.crop == "resized" else job.images["train"].pixels.shape[1]
 
 
 def _measure(training: Training, job: Job) -> dict[str, Any]:
@@ -178,7 +210,9 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
 
 
 @click.command()
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder that ltdata build wrote.")
+@click.option(
+    "--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL."
+)
 @click.option(
     "--method", type=click.Choice(recipes.methods()), default="ace", show_default=True, help="Loss and planner."
 )
@@ -195,12 +229,22 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     "--out", type=click.Path(path_type=Path), help="Folder for the result  [default: runs/SPLIT-RECIPE-METHOD-seedN]"
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--together", type=click.IntRange(1), help="Seeds trained side by side  [default: on one GPU all, else 1]"
+)
+@click.option("--graph/--no-graph", default=True, help="On one GPU, replay each step as a CUDA graph  [default: yes]")
+@click.option(
+    "--resident-gb",
+    type=click.FloatRange(0, 1e6),
+    help="Photographs of a split in memory  [default: 60 % of what is free]",
+)
+@click.option("--cache", is_flag=True, help="Keep decoded images beside the shards for the next start.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; begin if there is none.")
 @click.option("--force", is_flag=True, help="Write over another training, or over an unfinished one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress, no messages; errors and data only.")
 def command(
-    shards: Path,
+    shards: str,
     method: str,
     recipe_name: str | None,
     epochs: int | None,
@@ -211,6 +255,10 @@ def command(
     eval_every: int,
     out: Path | None,
     device: str,
+    together: int | None,
+    graph: bool,
+    resident_gb: float | None,
+    cache: bool,
     resume: bool,
     force: bool,
     as_json: bool,
@@ -227,7 +275,7 @@ def command(
     here = ranks.from_environment()
     chosen = devices.choose_device(device, here.local)
     devices.make_deterministic()
-    manifest = reader.read_manifest(shards)
+    manifest, place = loading.open_shards(shards)
     if "test" not in manifest.splits:
         raise MismatchError(f"{shards}: has no test split to evaluate on; build one that has")
     source = str(manifest.source["id"])
@@ -242,16 +290,28 @@ def command(
     folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
     for folder in folders.values():
         reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
-    with _enough_memory(), ranks.joined(here, chosen):
-        images = {split: dataset.load_split(shards, manifest, split, chosen) for split in ("train", "test")}
+    memory = Memory(chosen, resident_gb, cache)
+    alone = here.world == 1
+    if together is None:
+        together = len(folders) if alone and chosen.type == "cuda" else 1
+    with _enough_memory(), ranks.joined(here, chosen), _stop_signals() if alone else nullcontext(lambda: 0) as stopping:
+        images = {
+            split: loading.load_split(place, manifest, split, recipe, memory, progress=not quiet)
+            for split in ("train", "test")
+        }
         if recipe.val_per_class:
-            images["train"], images["val"] = dataset.hold_out(images["train"], recipe.val_per_class)
-        job = Job(name, recipe, manifest, images, eval_every, here, resume, force, not quiet)
-        done = []
-        for number, folder in folders.items():
-            done.append(train(job, folder, number))
-            if here.rank == 0 and not as_json:
-                _print(done[-1], folder)
+            kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
+            images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
+        job = Job(name, recipe, manifest, images, eval_every, here, resume, force, not quiet, graph, stopping)
+        done: list[dict[str, Any]] = []
+        pending = list(folders.items())
+        while pending:
+            part, pending = pending[:together], pending[together:]
+            found = side_by_side([train(job, folder, number) for number, folder in part], chosen)
+            done += found
+            for result, (_, folder) in zip(found, part, strict=True):
+                if here.rank == 0 and not as_json:
+                    _print(result, folder)
     if here.rank:
         return
     if as_json:

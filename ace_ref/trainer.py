@@ -6,8 +6,7 @@ the CPU, since no draw depends on what was drawn before.
 
 import copy
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ace_ref import dataset, optimizer, ranks
+from ace_ref import dataset, draws, optimizer, ranks, resident
 from ace_ref.checkpoint import Checkpoint, Progress, describe_split, make_network
-from ace_ref.dataset import Batch, ResidentSplit
-from ace_ref.loss import LossTerms, expert_losses, make_terms
+from ace_ref.draws import Draws
+from ace_ref.loss import LossTerms, make_terms
 from ace_ref.network import AceNetwork
 from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
+from ace_ref.resident import ResidentSplit, Split
+from ace_ref.step import Stepper, take_step
 from ltdata import planner
 from ltdata.errors import LtdataError, UsageError
 from ltdata.manifest import Manifest
@@ -91,7 +92,7 @@ class Training:
         return Progress(self.epoch, self.step, self.seconds, sums, tuple(self.history), tensors)
 
 
-def begin(recipe: Recipe, manifest: Manifest, training: ResidentSplit, *, seed: int = 0) -> Training:
+def begin(recipe: Recipe, manifest: Manifest, training: Split, *, seed: int = 0) -> Training:
     """Plan the experts and make the network.
 
     Args:
@@ -114,7 +115,11 @@ def begin(recipe: Recipe, manifest: Manifest, training: ResidentSplit, *, seed: 
             f"{int(manifest.class_counts.min())} images; at least one must stay for training"
         )
     if not recipe.mean:
-        recipe = recipe.with_values(dict(zip(("mean", "std"), dataset.channel_statistics(training), strict=True)))
+        if not isinstance(training, ResidentSplit):
+            raise UsageError(
+                "recipe: mean and std: photographs of many sizes need them; --set mean=[...] --set std=[...]"
+            )
+        recipe = recipe.with_values(dict(zip(("mean", "std"), resident.channel_statistics(training), strict=True)))
     targets = planner.target_categories(
         counts,
         planner=recipe.planner,
@@ -148,26 +153,34 @@ def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> No
     training.history = list(progress.history)
 
 
-def run(
+def run(training: Training, images: Split, **options: Any) -> None:
+    """Train to the end of the recipe; arguments and errors as `steps`."""
+    for _ in steps(training, images, **options):
+        pass
+
+
+def steps(
     training: Training,
-    images: ResidentSplit,
+    images: Split,
     *,
     ranks_: Ranks = Ranks(),  # noqa: B008 - frozen
     measure: Callable[[Training], dict[str, Any]] = lambda _: {},
     after_epoch: Callable[[Training], None] = lambda _: None,
     stopping: Callable[[], int] = lambda: 0,
     progress: bool = False,
-) -> None:
-    """Train to the end of the recipe.
+    graph: bool = True,
+) -> Iterator[None]:
+    """Train to the end of the recipe, and yield after every step: several trainings can take turns.
 
     Args:
         training: from its beginning or from a checkpoint on; changed in place.
-        images: the training set, on its device.
+        images: the training set; its labels are on the device to train on.
         ranks_: this process among others.
         measure: what to add to an epoch's record.
         after_epoch: called after every epoch, and before `StopError` is raised.
         stopping: asked after every step; an exit code other than 0 ends the run with `StopError`.
         progress: show a bar on a terminal, over the whole run.
+        graph: on one CUDA device, replay the step as a CUDA graph; else call by call.
 
     Raises:
         LtdataError: a loss is not finite.
@@ -177,18 +190,22 @@ def run(
     if recipe.batch_size % ranks_.world:
         raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {ranks_.world} processes")
     network = _wrapped(training, ranks_, device)
-    steps = len(images) // recipe.batch_size
-    done = training.epoch * steps + training.step
+    alone = device.type == "cuda" and ranks_.world == 1
+    stepper = Stepper(training, network, images, capture=graph) if alone else None
+    per_epoch = len(images) // recipe.batch_size
+    done = training.epoch * per_epoch + training.step
     with tqdm(
-        total=recipe.epochs * steps * recipe.batch_size,
+        total=recipe.epochs * per_epoch * recipe.batch_size,
         initial=done * recipe.batch_size,
         unit=" images",
         leave=False,
         disable=None if progress else True,
     ) as bar:
         while training.epoch < recipe.epochs:
-            rates = _epoch(training, network, images, ranks_, stopping=stopping, after=after_epoch, bar=bar)
-            mean = [float(value) for value in (training.loss_sum / steps).tolist()]
+            rates = yield from _epoch(
+                training, network, stepper, images, ranks_, stopping=stopping, after=after_epoch, bar=bar
+            )
+            mean = [float(value) for value in (training.loss_sum / per_epoch).tolist()]
             training.epoch, training.step = training.epoch + 1, 0
             record = {"epoch": training.epoch, "lr": rates, "loss": mean, "seconds": round(training.seconds, 2)}
             _ready_to_save(training, ranks_)
@@ -209,44 +226,46 @@ def _wrapped(training: Training, ranks_: Ranks, device: torch.device) -> nn.Modu
 def _epoch(
     training: Training,
     network: nn.Module,
-    images: ResidentSplit,
+    stepper: Stepper | None,
+    images: Split,
     ranks_: Ranks,
     *,
     stopping: Callable[[], int],
     after: Callable[[Training], None],
     bar: "tqdm[Any]",
-) -> list[float]:
+) -> Generator[None, None, list[float]]:
     """Run the steps of an epoch that are left; return the learning rates, (expert,)."""
     recipe, device, epoch = training.recipe, images.labels.device, training.epoch
+    started = time.perf_counter()
     rates = optimizer.set_learning_rates(training.sgd, recipe, epoch)
     terms = terms_of(training, device)
-    draws = dataset.draw_epoch(images, recipe, seed=training.seed, epoch=epoch)
-    if training.step == 0:
+    drawn = draws.draw_epoch(images, recipe, seed=training.seed, epoch=epoch)
+    if len(training.loss_sum) != len(rates):
         training.loss_sum = torch.zeros(len(rates), device=device)
-    steps = len(draws.index)
+    elif training.step == 0:
+        training.loss_sum.zero_()
+    last = len(drawn.index)
     interval = 1 if device.type == "cpu" else _CUDA_CHECK_STEPS
-    unseen: list[Tensor] = []
     training.model.train()
     bar.set_description_str(f"epoch {epoch + 1}/{recipe.epochs}", refresh=False)
     shown = "/".join(f"{rate:.3g}" for rate in rates)
-    started = time.perf_counter()
-    batches: Iterable[Batch] = dataset.batches(
-        images, draws, recipe, start=training.step, rank=ranks_.rank, world=ranks_.world
+    taken = (
+        _stepped(training, stepper, drawn, terms)
+        if stepper
+        else _batched(training, network, images, drawn, terms, ranks_)
     )
-    for batch in batches:
-        losses = take_step(training, network, batch, terms, ranks_)
+    unseen: list[Tensor] = []
+    for losses in taken:
         unseen.append(losses)
-        training.loss_sum += losses
-        training.step += 1
-        if len(unseen) == interval or training.step == steps:
+        if len(unseen) == interval or training.step == last:
             _check_finite(unseen, epoch, training.step, rates)
             unseen = []
-        if not bar.disable:
-            mean = "/".join(f"{value:.3f}" for value in (training.loss_sum / training.step).tolist())
-            bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
+            if not bar.disable:
+                mean = "/".join(f"{value:.3f}" for value in (training.loss_sum / training.step).tolist())
+                bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
         bar.update(recipe.batch_size)
         code = stopping()
-        if code and training.step < steps:
+        if code and training.step < last:
             _check_finite(unseen, epoch, training.step, rates)
             training.seconds += time.perf_counter() - started
             _ready_to_save(training, ranks_)
@@ -254,8 +273,30 @@ def _epoch(
             raise StopError(
                 f"stopped after step {training.step} of epoch {epoch + 1}; the same command with --resume goes on", code
             )
+        yield
     training.seconds += time.perf_counter() - started
     return rates
+
+
+def _stepped(training: Training, stepper: Stepper, drawn: Draws, terms: LossTerms) -> Iterator[Tensor]:
+    """Step on static tensors; yield each step's losses, (expert,)."""
+    stepper.begin_epoch(drawn, terms)
+    for step in range(training.step, len(drawn.index)):
+        stepper.step()
+        yield stepper.losses[step]
+
+
+def _batched(
+    training: Training, network: nn.Module, images: Split, drawn: Draws, terms: LossTerms, ranks_: Ranks
+) -> Iterator[Tensor]:
+    """Step on batch after batch; yield each step's losses, (expert,)."""
+    for batch in dataset.batches(
+        images, drawn, training.recipe, start=training.step, rank=ranks_.rank, world=ranks_.world
+    ):
+        losses = take_step(training, network, batch, terms, ranks_)
+        training.loss_sum += losses
+        training.step += 1
+        yield losses
 
 
 def terms_of(training: Training, device: torch.device) -> LossTerms:
@@ -276,41 +317,13 @@ def terms_of(training: Training, device: torch.device) -> LossTerms:
     )
 
 
-def take_step(training: Training, network: nn.Module, batch: Batch, terms: LossTerms, ranks_: Ranks) -> Tensor:
-    """Take one step on a batch; return the experts' losses, detached, (expert,)."""
-    half = training.recipe.precision == "bfloat16"
-    with torch.autocast(batch.images.device.type, torch.bfloat16) if half else nullcontext():
-        logits = network(batch.images)
-    logits = ranks.gather(logits, ranks_)
-    losses = expert_losses(logits, batch.labels, terms)
-    if batch.mix != 1:
-        losses = batch.mix * losses + (1 - batch.mix) * expert_losses(logits, batch.partners, terms)
-    training.sgd.zero_grad(set_to_none=True)
-    # DistributedDataParallel averages over ranks what is here a sum over them.
-    (losses.sum() * ranks_.world).backward()
-    training.sgd.step()
-    if training.average is not None:
-        _average(training.average, training.model, training.recipe.ema_decay)
-    return losses.detach()
-
-
-@torch.no_grad()
-def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average towards the model; counters are copied."""
-    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)
-
-
 def _ready_to_save(training: Training, ranks_: Ranks) -> None:
     """Make all ranks' networks the same; refuse weights that no training could go on from."""
     for network in (training.model, training.average):
         if network is None:
             continue
         ranks.share_buffers(network, ranks_)
-        if not all(bool(values.isfinite().all()) for values in network.state_dict().values()):
+        if not bool(torch.stack([values.isfinite().all() for values in network.state_dict().values()]).all()):
             raise LtdataError(
                 f"weights are not finite in epoch {training.epoch + (training.step > 0)}, after a step whose loss was: "
                 "try a lower lr"

@@ -10,16 +10,19 @@ same for both.
 """
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from ltdata import images
+from ltdata import images, png
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
@@ -162,13 +165,17 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     return data
 
 
-def read_images(folder: Path | str, manifest: Manifest, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_images(
+    folder: Path | str, manifest: Manifest, split: str, *, workers: int | None = None, progress: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Decode every image of a split, in the protocol's order.
 
     Args:
         folder: a built folder, or a view.
         manifest: its header.
         split: such as ``train``.
+        workers: threads, a shard each at a time; None: as many as processors, at most 8.
+        progress: show a bar on a terminal.
 
     Returns:
         Pixels, RGB uint8 (n, height, width, 3), and labels, int64 (n,).
@@ -182,24 +189,52 @@ def read_images(folder: Path | str, manifest: Manifest, split: str) -> tuple[NDA
     if split not in manifest.splits:
         raise UsageError(f"split {split!r}: {folder} has {', '.join(manifest.splits)}")
     samples = read_samples(folder, manifest)[split]
+    store = open_store(folder, manifest, {split: samples})
+    shards = store.shards(split)
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
-    for place, row, member in members(open_store(folder, manifest, {split: samples}), split):
-        decoded = decode_named(member, place, samples, row)
-        if pixels is None:
-            pixels = np.zeros((len(samples), *decoded.shape), dtype=np.uint8)
-        if seen[row]:
-            raise MismatchError(f"{place}: {member.name} is there twice; build it again")
-        if decoded.shape != pixels.shape[1:]:
-            (height, width, _), (rows, columns, _) = decoded.shape, pixels.shape[1:]
-            raise MismatchError(
-                f"{place}: {member.name} has {width} x {height} pixels, others {columns} x {rows}; as one array only "
-                "images of one size can be read"
-            )
-        pixels[row], seen[row] = decoded, True
+    bar = tqdm(total=len(samples), unit=" images", desc=f"read {split}", disable=None if progress else True)
+    with bar, ThreadPoolExecutor(workers or default_workers()) as pool:
+        for shard, (rows, names, decoded) in zip(
+            shards, pool.map(lambda shard: _decode_shard(store, split, shard, samples), shards), strict=True
+        ):
+            place = store.folder / shard.path
+            if pixels is None and len(rows):
+                pixels = np.empty((len(samples), *decoded[0].shape), dtype=np.uint8)
+            for image, name in zip(decoded[:1] if isinstance(decoded, np.ndarray) else decoded, names, strict=False):
+                if pixels is not None and image.shape != pixels.shape[1:]:
+                    (height, width, _), (rows_px, columns_px, _) = image.shape, pixels.shape[1:]
+                    raise MismatchError(
+                        f"{place}: {name} has {width} x {height} pixels, others {columns_px} x {rows_px}; as one array "
+                        "only images of one size can be read"
+                    )
+            if seen[rows].any():
+                raise MismatchError(f"{place}: {names[int(seen[rows].argmax())]} is there twice; build it again")
+            if pixels is not None and len(rows):
+                pixels[rows], seen[rows] = decoded, True
+            bar.update(len(rows))
     if pixels is None or not seen.all():
         raise MismatchError(f"{folder}: {int((~seen).sum())} {split} images are in no shard; build it again")
     return pixels, samples.labels
+
+
+def default_workers() -> int:
+    """Return how many threads read and decode where nobody says: a processor each, at most 8."""
+    return min(8, os.cpu_count() or 1)
+
+
+def _decode_shard(
+    store: Store, split: str, shard: Shard, samples: Samples
+) -> tuple[list[int], list[str], list[NDArray[np.uint8]] | NDArray[np.uint8]]:
+    """Check and decode the images of a shard that are asked for; return their rows, names and pixels."""
+    found = [(row, member) for _, row, member in members(store, split, [shard])]
+    rows, names = [row for row, _ in found], [member.name for _, member in found]
+    if all(name.endswith(".png") for name in names):
+        together = png.decode_many([member.image for _, member in found])
+        if together is not None:
+            return rows, names, together
+    place = store.folder / shard.path
+    return rows, names, [decode_named(member, place, samples, row) for row, member in found]
 
 
 def open_store(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) -> Store:

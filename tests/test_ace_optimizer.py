@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import ltdata
-from ace_ref.dataset import ResidentSplit
 from ace_ref.network import AceNetwork
 from ace_ref.optimizer import make_optimizer, schedule, set_learning_rates
 from ace_ref.recipe import load_recipe
+from ace_ref.resident import ResidentSplit
 from ace_ref.trainer import begin
 
 SHARES = [1.0, 0.304, 0.032]

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from ace_ref import dataset, trainer
+from ace_ref import augment, dataset, step, trainer
 from ace_ref.checkpoint import Checkpoint, load_progress, save_checkpoint
+from ace_ref.draws import draw_epoch
+from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe, load_recipe
+from ace_ref.resident import ResidentSplit
 from ace_ref.trainer import StopError, Training
 from ltdata.errors import MismatchError, UsageError
 from ltdata.manifest import Manifest, Split, describe_rule
@@ -21,7 +24,7 @@ TINY = load_recipe("tiny", "ace", source="elsewhere", imbalance_factor=8).with_v
 )
 
 
-def make_split(counts: tuple[int, ...], seed: int = 0) -> tuple[dataset.ResidentSplit, Manifest]:
+def make_split(counts: tuple[int, ...], seed: int = 0) -> tuple[ResidentSplit, Manifest]:
     """Make noise images of some classes, and their manifest."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
@@ -36,7 +39,7 @@ def make_split(counts: tuple[int, ...], seed: int = 0) -> tuple[dataset.Resident
         content_sha256="",
         created_by={},
     )
-    return dataset.ResidentSplit(torch.from_numpy(pixels), torch.from_numpy(labels)), manifest
+    return ResidentSplit(torch.from_numpy(pixels), torch.from_numpy(labels)), manifest
 
 
 def weights(training: Training) -> dict[str, torch.Tensor]:
@@ -81,9 +84,9 @@ def one_step(recipe: Recipe) -> tuple[Training, torch.Tensor]:
     images, manifest = make_split(COUNTS)
     training = trainer.begin(recipe, manifest, images)
     training.model.train()
-    batch = next(iter(dataset.batches(images, dataset.draw_epoch(images, recipe, seed=0, epoch=0), recipe)))
+    batch = next(iter(dataset.batches(images, draw_epoch(images, recipe, seed=0, epoch=0), recipe)))
     terms = trainer.terms_of(training, torch.device("cpu"))
-    return training, trainer.take_step(training, training.model, batch, terms, trainer.Ranks())
+    return training, step.take_step(training, training.model, batch, terms, Ranks())
 
 
 PINNED_LOSSES = [1.30221, 3.43139, 2.49327]
@@ -113,8 +116,8 @@ def test_an_expert_without_samples_moves_by_weight_decay_and_momentum_alone():
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in before.items()}
     for _ in range(2):
-        batch = dataset.Batch(torch.randn(16, 3, 32, 32), torch.zeros(16, dtype=torch.int64), torch.zeros(16), 1.0)
-        losses = trainer.take_step(training, training.model, batch, terms, trainer.Ranks())
+        batch = dataset.Batch(torch.randn(16, 3, 32, 32), torch.zeros(16, dtype=torch.int64), torch.zeros(16), None)
+        losses = step.take_step(training, training.model, batch, terms, Ranks())
         assert losses[1:].tolist() == [0.0, 0.0]
         for name, p in before.items():
             velocity[name] = 0.9 * velocity[name] + 0.1 * p
@@ -131,10 +134,10 @@ def test_weights_that_are_not_finite_are_never_saved():
     images, manifest = make_split(COUNTS)
     training = trainer.begin(TINY, manifest, images)
     saved = []
-    step = trainer.take_step
+    take = step.take_step
 
     def spoil(training, *values):
-        losses = step(training, *values)
+        losses = take(training, *values)
         if training.epoch == 1 and training.step == 3:
             training.model.experts[2].classifier.scale.data[0] = float("nan")
         return losses
@@ -154,7 +157,7 @@ def test_64_images_are_learned_by_heart():
     trainer.run(training, images)
     model = training.model.eval()
     mean, std = torch.tensor(recipe.mean), torch.tensor(recipe.std)
-    answers = model(dataset.normalise(images.pixels, mean, std))[:, 0].argmax(dim=1)
+    answers = model(augment.normalise(images.pixels, mean, std))[:, 0].argmax(dim=1)
     assert (answers == images.labels).all()
 
 

@@ -20,14 +20,14 @@ LAYERS = (
     {"subset", "compare", "identify"},
     {"given", "adapters"},
     {"formats"},
-    {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics"},
-    {"pinned", "output", "spec", "stored", "verify"},
+    {"console", "__init__", "catalog", "build", "histogram", "stats", "metrics", "access"},
+    {"pinned", "output", "spec", "stored", "verify", "remote"},
     {"sources", "index"},
-    {"reader"},
+    {"reader", "mixing"},
     {"shards", "engine"},
     {"manifest", "images", "planner"},
     {"samples", "lists"},
-    {"groups", "profiles", "protocols", "png", "files"},
+    {"groups", "profiles", "protocols", "png", "files", "sampling"},
     {"errors"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

@@ -109,3 +109,43 @@ def test_the_largest_image_is_one_of_65535_bytes() -> None:
 def test_what_is_no_small_rgb_image_is_refused(array: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match=r"\d"):
         png.encode(array)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    batch=npst.arrays(
+        np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40), st.just(3)),
+        elements=st.integers(0, 255),
+    )
+)  # fmt: skip
+def test_many_at_once_are_what_each_is(batch: NDArray[np.uint8]) -> None:
+    decoded = png.decode_many([png.encode(image) for image in batch])
+    assert decoded is not None
+    assert np.array_equal(decoded, batch)
+
+
+def compressed(image: NDArray[np.uint8]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        png.encode(fixed())[:-1],
+        png.encode(fixed())[:60],
+        png.encode(fixed()[:31]),
+        compressed(fixed()),
+        png.encode(fixed()).replace(b"IEND", b"IEMD"),
+        png.encode(fixed())[:16] + bytes(8) + png.encode(fixed())[24:],  # of 0 x 0 pixels
+        png.encode(fixed())[:48] + b"\x01" + png.encode(fixed())[49:],  # another filter in the first row
+    ],
+)
+def test_many_at_once_refuses_what_encode_would_not_write(other: bytes) -> None:
+    assert png.decode_many([png.encode(fixed())]) is not None
+    assert png.decode_many([png.encode(fixed()), other]) is None
+    assert png.decode_many([other, png.encode(fixed())]) is None
+    assert png.decode_many([]) is None

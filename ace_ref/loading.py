@@ -1,0 +1,238 @@
+"""Loading: the images of a split from its shards to where a training reads them, every digest checked.
+
+| images | where they are while a training runs |
+|---|---|
+| of one size (CIFAR) | resident: one array on the device |
+| photographs that fit the memory given, at a common short side | resident: one flat array on the device |
+| photographs that do not | streamed from the shards on this machine |
+| photographs on a web server | streamed from there |
+
+Resident images are decoded once, by threads; a cache file beside the shards saves that at the next start.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ace_ref import devices, jpeg
+from ace_ref.recipe import Recipe
+from ace_ref.resident import RaggedSplit, ResidentSplit, Split
+from ace_ref.streamed import RemoteSplit, StreamedSplit, shard_order
+from ltdata import reader
+from ltdata.access import OpenImages, open_images
+from ltdata.errors import LtdataError, MismatchError
+from ltdata.files import atomic_file, output_errors
+from ltdata.manifest import Manifest
+from ltdata.reader import default_workers
+from ltdata.remote import Remote, open_remote, stream
+
+CACHE_NAME = "decoded"  # folder beside the shards
+_RESIDENT_SHARE = 0.6  # of the memory that is free; the rest is for the network, and other sets
+_HEAD_BYTES = 1 << 14  # of a file, in which its size in pixels stands, but for large EXIF blocks
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Say where resident images may lie.
+
+    Attributes:
+        device: of the training.
+        resident_gb: at most, in 10^9 bytes, for each split of photographs; None: 0.6 of what is free.
+        cache: write and read files of decoded images beside the shards.
+    """
+
+    device: torch.device
+    resident_gb: float | None = None
+    cache: bool = False
+
+    @property
+    def limit_bytes(self) -> float:
+        """Return how many bytes a split may take."""
+        if self.resident_gb is not None:
+            return self.resident_gb * 1e9
+        return _RESIDENT_SHARE * devices.free_bytes(self.device)
+
+
+def open_shards(place: str) -> tuple[Manifest, Path | Remote]:
+    """Read the header of shards in a folder, or on a web server.
+
+    Raises:
+        SourceMissingError: nothing is there.
+        MismatchError: it is not readable.
+    """
+    if "://" in place:
+        remote = open_remote(place)
+        return remote.manifest, remote
+    return reader.read_manifest(Path(place)), Path(place)
+
+
+def load_split(
+    place: Path | Remote, manifest: Manifest, split: str, recipe: Recipe, memory: Memory, *, progress: bool = False
+) -> Split:
+    """Make a split's images ready for training, in the protocol's order.
+
+    Args:
+        place: see `open_shards`.
+        manifest: of it.
+        split: such as ``train``.
+        recipe: its crop says whether images are of one size.
+        memory: where they may lie.
+        progress: show a bar on a terminal.
+
+    Raises:
+        MismatchError: a shard, a row or an image is not what the manifest says; the message names it.
+    """
+    device = memory.device
+    if isinstance(place, Remote):
+        labels = torch.from_numpy(place.samples[split].labels).to(device)
+        if recipe.crop == "resized":
+            return RemoteSplit(place, split, labels)
+        return ResidentSplit(torch.from_numpy(_fetched(place, split, progress=progress)).to(device), labels)
+    if recipe.crop == "pad":
+        return _one_size(place, manifest, split, memory, progress=progress)
+    images = open_images(place, manifest, split)
+    size = _sizes(images, progress=progress)
+    if (size == size[:1]).all() and size[0].min() <= recipe.short_side_px:
+        return _one_size(place, manifest, split, memory, progress=progress)
+    labels = torch.from_numpy(images.labels).to(device)
+    shown = scaled(size, recipe.short_side_px)
+    if int(shown.prod(axis=1).sum()) * 3 > memory.limit_bytes:
+        return StreamedSplit(images, np.arange(len(images)), labels)
+    with images:
+        arrays = _cached(
+            place if memory.cache else None,
+            f"{split}-{recipe.short_side_px}",
+            manifest.splits[split].samples_sha256,
+            lambda: {"flat": _decoded(images, shown, recipe.short_side_px, progress=progress)},
+        )
+    ends = np.cumsum(shown.prod(axis=1) * 3)
+    return RaggedSplit(torch.from_numpy(arrays["flat"]).to(device), ends - shown.prod(axis=1) * 3, shown, labels)
+
+
+def scaled(size: NDArray[np.int64], short_side_px: int) -> NDArray[np.int64]:
+    """Compute heights and widths with another short side, as `jpeg.resized` does: int64 (n, 2)."""
+    return np.asarray(short_side_px * size / size.min(axis=1, keepdims=True), dtype=np.int64)
+
+
+def _one_size(place: Path, manifest: Manifest, split: str, memory: Memory, *, progress: bool) -> ResidentSplit:
+    def read() -> dict[str, NDArray[Any]]:
+        pixels, labels = reader.read_images(place, manifest, split, progress=progress)
+        return {"pixels": pixels, "labels": labels}
+
+    arrays = _cached(place if memory.cache else None, split, manifest.splits[split].samples_sha256, read)
+    return ResidentSplit(*(torch.from_numpy(arrays[name]).to(memory.device) for name in ("pixels", "labels")))
+
+
+def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]:
+    """Fetch and decode images of one size from a web server: uint8 (n, height, width, 3)."""
+    rows = np.concatenate([plan.rows for plan in remote.plans[split]])
+    pixels: NDArray[np.uint8] | None = None
+    for row, data in _bar(
+        stream(remote, split, shard_order(remote, split, rows)), len(rows), f"fetch {split}", progress=progress
+    ):
+        image = reader.decode(data)
+        if pixels is None:
+            pixels = np.empty((len(rows), *image.shape), dtype=np.uint8)
+        if image.shape != pixels.shape[1:]:
+            raise MismatchError(
+                f"{remote.place}: {split} image {row} has another size; --set crop=resized takes any"
+            )
+        pixels[row] = image
+    if pixels is None:
+        raise MismatchError(f"{remote.place}: no image in {split}")
+    return pixels
+
+
+def _sizes(images: OpenImages, *, progress: bool) -> NDArray[np.int64]:
+    """Read the heights and widths of all images from their first bytes: int64 (n, 2)."""
+
+    def size(row: int) -> tuple[int, int]:
+        try:
+            return jpeg.size(images.head(row, _HEAD_BYTES))
+        except ValueError:  # the header is longer, or the image of another kind
+            return jpeg.size(images.read(row))
+
+    return np.array(_mapped(images, size, "sizes", progress=progress), dtype=np.int64).reshape(-1, 2)
+
+
+def _decoded(images: OpenImages, size: NDArray[np.int64], short_side_px: int, *, progress: bool) -> NDArray[np.uint8]:
+    """Decode photographs at a common short side, one after the other: uint8 (bytes,)."""
+    ends = np.cumsum(size.prod(axis=1) * 3)
+    flat = np.empty(int(ends[-1]), dtype=np.uint8)
+
+    def place(row: int) -> None:
+        pixels = jpeg.resized(images.read(row), short_side_px=short_side_px)
+        if pixels.shape[:2] != tuple(size[row].tolist()):
+            raise ValueError(f"{pixels.shape[:2]} pixels, its header says another size")
+        flat[ends[row] - pixels.size : ends[row]] = pixels.ravel()
+
+    _mapped(images, place, "decode", progress=progress)
+    return flat
+
+
+def _mapped(images: OpenImages, work: Callable[[int], Any], title: str, *, progress: bool) -> list[Any]:
+    """Do something for every row, by threads; errors name the image."""
+
+    def named(row: int) -> Any:
+        try:
+            return work(row)
+        except ValueError as error:
+            if isinstance(error, LtdataError):
+                raise
+            place, offset = images.located.shards[row], images.located.offsets[row]
+            raise MismatchError(f"{place}: the image at byte {offset} is not readable ({error})") from error
+
+    pool = devices.single_threads(default_workers())
+    try:
+        return list(_bar(pool.map(named, range(len(images))), len(images), title, progress=progress))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _bar(items: Iterable[Any], total: int, title: str, *, progress: bool) -> Iterator[Any]:
+    yield from tqdm(items, total=total, unit=" images", desc=title, disable=None if progress else True)
+
+
+def _cached(
+    folder: Path | None, name: str, samples_sha256: str | None, read: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Return arrays from their cache file, which is made where it is missing, of other images or damaged.
+
+    A zip of arrays, each with its CRC, and of which images they are and by which decoders.
+    """
+    if folder is None:
+        return read()
+    path = folder / CACHE_NAME / f"{name}.npz"
+    about = json.dumps({"format": _FORMAT, "samples_sha256": samples_sha256, "decoders": _decoders()}, sort_keys=True)
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            if str(found["about"]) == about:
+                return {key: found[key] for key in found.files if key != "about"}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    arrays = read()
+    with output_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        with atomic_file(path) as file:
+            np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
+    return arrays
+
+
+def _decoders() -> dict[str, str | None]:
+    """Name what pixels depend on."""
+    found: dict[str, str | None] = {}
+    for name in ("pillow", "simplejpeg", "torch"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,0 +1,92 @@
+"""Any image at any time, from any thread: the bytes of its row or an error, and no other shard opened."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltdata.access import open_images
+from ltdata.build import Built
+from ltdata.errors import MismatchError, UsageError
+from ltdata.index import INDEX_NAME
+from ltdata.planner import target_categories
+from ltdata.reader import read_images, read_manifest
+
+
+@pytest.fixture
+def copied(digits_lt: Built, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(digits_lt.folder, tmp_path / "digits"))
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_any_order_gives_the_images_of_the_rows(copied: Path, index: bool) -> None:
+    if not index:
+        (copied / INDEX_NAME).unlink()
+    manifest = read_manifest(copied)
+    pixels, labels = read_images(copied, manifest, "train")
+    rows = np.random.default_rng(0).integers(0, len(labels), 300)
+    with open_images(copied, manifest, "train") as images:
+        assert np.array_equal(images.labels, labels)
+        assert np.array_equal(images.decode(rows), pixels[rows])
+        assert np.array_equal(images.decode([5]), pixels[5:6])
+
+
+def test_many_threads_read_the_same_images(digits_lt: Built) -> None:
+    expected, _ = read_images(digits_lt.folder, digits_lt.manifest, "train")
+    rows = np.random.default_rng(0).integers(0, len(expected), (50, 20))
+    with open_images(digits_lt.folder, digits_lt.manifest, "train") as images, ThreadPoolExecutor(8) as pool:
+        for row, found in zip(rows, pool.map(images.decode, rows), strict=True):
+            assert np.array_equal(found, expected[row])
+
+
+@pytest.mark.parametrize("expert", [0, 1, 2])
+def test_an_experts_classes_are_read_without_opening_the_other_shards(digits_lt: Built, expert: int) -> None:
+    """Expert 2 of planner "groups" takes medium and few, expert 3 few: their series alone are opened."""
+    manifest = digits_lt.manifest
+    targets = target_categories(manifest.class_counts, planner="groups", group_rule="strict")
+    groups = ["many", "medium", "few"]
+    with open_images(digits_lt.folder, manifest, "train") as images:
+        if expert >= len(targets):
+            pytest.skip("digits IF 20 have no class of that group")
+        images.decode(np.flatnonzero(targets[expert][images.labels]))
+        opened = {path.name.partition("-")[0] for path in images.opened()}
+    assert opened == {groups[g] for g in np.unique(manifest.groups[targets[expert]])}
+    assert expert == 0 or "many" not in opened
+
+
+def test_a_changed_byte_is_found_when_its_image_is_read(copied: Path) -> None:
+    manifest = read_manifest(copied)
+    with open_images(copied, manifest, "train") as images:
+        place, offset = images.located.shards[7], images.located.offsets[7]
+        data = bytearray(place.read_bytes())
+        data[offset + 200] ^= 1
+        place.write_bytes(data)
+        with pytest.raises(MismatchError, match="another digest than its row"):
+            images.read(7)
+
+
+def test_a_shard_that_is_cut_while_it_is_open_is_an_error_not_a_crash(copied: Path) -> None:
+    manifest = read_manifest(copied)
+    with open_images(copied, manifest, "train") as images:
+        last = max(range(len(images)), key=lambda row: images.located.offsets[row])
+        images.read(last)
+        with images.located.shards[last].open("r+b") as shard:
+            shard.truncate(images.located.offsets[last] + 10)
+        with pytest.raises(MismatchError, match="another digest"):
+            images.read(last)
+
+
+def test_a_shard_that_is_gone_is_named(copied: Path) -> None:
+    manifest = read_manifest(copied)
+    with open_images(copied, manifest, "train") as images:
+        place = images.located.shards[0]
+        place.unlink()
+        with pytest.raises(MismatchError, match=place.name):
+            images.read(0)
+
+
+def test_a_split_that_is_not_there_is_refused(digits_lt: Built) -> None:
+    with pytest.raises(UsageError, match="has train, test"):
+        open_images(digits_lt.folder, digits_lt.manifest, "val")
