@@ -216,7 +216,7 @@ def _cached(
     path = folder / CACHE_NAME / f"{name}.npz"
     about = json.dumps({"format": _FORMAT, "samples_sha256": samples_sha256, "decoders": _decoders()}, sort_keys=True)
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             if str(found["about"]) == about:
                 return {key: found[key] for key in found.files if key != "about"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

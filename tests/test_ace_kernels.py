@@ -36,7 +36,7 @@ ZERO, ONE = torch.zeros(3, device=DEVICE), torch.ones(3, device=DEVICE)
 @compiles
 def test_the_interpreter_passes_the_tests_of_this_file():
     """Run those that a CPU can run; the failures are in the output."""
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

@@ -1,0 +1,261 @@
+"""Where images are while a training runs changes when they are decoded, not what is trained on."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from photos import photo, put
+
+from ace_ref import jpeg, loading, train
+from ace_ref.dataset import batches
+from ace_ref.draws import draw_epoch
+from ace_ref.loading import Memory, load_split, open_shards
+from ace_ref.recipe import Recipe, load_recipe
+from ace_ref.resident import RaggedSplit, ResidentSplit, Split
+from ace_ref.streamed import RemoteSplit, StreamedSplit
+from ltdata.build import Built, build
+from ltdata.errors import MismatchError, UsageError
+from ltdata.reader import read_images, read_manifest
+from ltdata.spec import Spec
+
+CPU = torch.device("cpu")
+RECIPE = load_recipe("tiny", "ce", source="folder", imbalance_factor=4).with_values(
+    {"crop": "resized", "crop_px": 24, "short_side_px": 32, "jitter": 0.4, "batch_size": 8}
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a set of photographs of many sizes, a progressive and a grey one and a PNG among them."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for number in range(60):
+        size = (int(rng.integers(30, 90)), int(rng.integers(30, 90)))
+        mode, form = ("L", "JPEG") if number % 11 == 0 else ("RGB", "PNG" if number % 13 == 0 else "JPEG")
+        files[f"class{min(number % 7, 3)}/{number:03}.{form.lower()}"] = photo(number, size=size, mode=mode, form=form)
+    root = tmp_path_factory.mktemp("photographs")
+    put(root / "source", files)
+    return build(Spec("folder", test_per_class=3), data_dir=root / "source", out=root / "built").folder
+
+
+@pytest.fixture
+def served(photographs: Path) -> Iterator[str]:
+    """Serve the set's folder; give its URL."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - its name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=photographs.parent)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/{photographs.name}"
+        server.shutdown()
+        thread.join()
+
+
+def load(place: Path | str, recipe: Recipe = RECIPE, split: str = "train", **memory: float | bool) -> Split:
+    manifest, found = open_shards(str(place))
+    return load_split(found, manifest, split, recipe, Memory(CPU, **memory))
+
+
+def evaluated(split: Split) -> dict[bytes, int]:
+    """Map each image that is evaluated to its label."""
+    shown = {}
+    for labels, pixels in split.central(RECIPE, 7):
+        shown |= {image.numpy().tobytes(): int(label) for label, image in zip(labels, pixels, strict=True)}
+    return shown
+
+
+def test_the_memory_given_decides_between_resident_and_streamed(photographs):
+    assert isinstance(load(photographs), RaggedSplit)
+    assert isinstance(load(photographs, resident_gb=1), RaggedSplit)
+    assert isinstance(load(photographs, resident_gb=0), StreamedSplit)
+
+
+def test_resident_photographs_are_each_decoded_at_the_short_side(photographs):
+    split = load(photographs)
+    assert isinstance(split, RaggedSplit)
+    manifest = read_manifest(photographs)
+    from ltdata.access import open_images
+
+    with open_images(photographs, manifest, "train") as images:
+        for row in range(len(images)):
+            expected = jpeg.resized(images.read(row), short_side_px=32)
+            assert np.array_equal(split.image(row).numpy(), expected)
+            assert min(expected.shape[:2]) == 32
+        assert np.array_equal(split.host_labels, images.labels)
+
+
+def test_evaluation_sees_the_same_pixels_resident_streamed_and_remote(photographs, served):
+    resident = evaluated(load(photographs))
+    assert len(resident) > 45
+    assert evaluated(load(photographs, resident_gb=0)) == resident
+    assert evaluated(load(served)) == resident
+
+
+def test_streamed_crops_are_cut_out_of_the_photographs_themselves(photographs):
+    """The oracle: each image decoded whole, then torchvision's resized crop, flip and colours."""
+    from ace_ref import augment
+    from ltdata.access import open_images
+
+    split = load(photographs, resident_gb=0)
+    drawn = draw_epoch(split, RECIPE, seed=0, epoch=0)
+    assert drawn.place is not None
+    assert drawn.factors is not None
+    with open_images(photographs, read_manifest(photographs), "train") as images:
+        for step, pixels in enumerate(split.augmented(drawn, RECIPE, start=0, seen=slice(None))):
+            for at, found in enumerate(pixels):
+                whole = torch.from_numpy(jpeg.decode(images.read(int(drawn.index[step, at]))))
+                box = augment.resized_boxes(drawn.place[step, at], *whole.shape[:2]).tolist()
+                factors = drawn.factors[step, at].tolist()
+                expected = augment.resized_crop(whole, box, bool(drawn.flip[step, at]), factors, side_px=24)
+                # jpeg resizes a view of rows of pixels, torchvision rows of planes: the same within a level before
+                # the colours change, which stretch it
+                assert (found.int() - expected.int()).abs().max() <= 3
+
+
+@pytest.mark.parametrize("resident_gb", [None, 0.0])
+@pytest.mark.parametrize("values", [{}, {"mixup_alpha": 0.5, "plain_epochs": 0}, {"randaugment": 2, "cutout_px": 8}])
+def test_any_number_of_ranks_and_any_start_give_the_same_batches(photographs, resident_gb, values):
+    recipe = RECIPE.with_values(values)
+    split = load(photographs, recipe, resident_gb=resident_gb)
+    drawn = draw_epoch(split, recipe, seed=0, epoch=1)
+    recipe = recipe.with_values({"mean": [0.5] * 3, "std": [0.2] * 3})
+    whole = list(batches(split, drawn, recipe))
+    assert len(whole) == len(split) // 8
+    for rank in range(2):
+        for batch, part in zip(whole, batches(split, drawn, recipe, rank=rank, world=2), strict=True):
+            assert torch.equal(part.images, batch.images[rank::2])
+    for batch, late in zip(whole[2:], batches(split, drawn, recipe, start=2), strict=True):
+        assert torch.equal(late.images, batch.images)
+
+
+def test_remote_batches_go_on_anywhere_and_have_the_samplers_classes(served):
+    recipe = RECIPE.with_values({"sampler": "class-balanced", "mean": [0.5] * 3, "std": [0.2] * 3})
+    split = load(served, recipe)
+    assert isinstance(split, RemoteSplit)
+    drawn = draw_epoch(split, recipe, seed=0, epoch=1)
+    whole = list(batches(split, drawn, recipe))
+    for batch, late in zip(whole[2:], batches(split, drawn, recipe, start=2), strict=True):
+        assert torch.equal(late.images, batch.images)
+    shown = np.bincount(np.concatenate([split.order("class-balanced", seed=0, epoch=e) for e in range(40)]))
+    per_class = np.bincount(split.host_labels, weights=shown)
+    assert abs(per_class / per_class.sum() - 0.25).max() < 0.03
+
+
+def test_images_of_one_size_come_from_a_server_as_from_the_folder(digits_lt: Built):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - its name
+            pass
+
+    recipe = load_recipe("tiny", "ce", source="digits", imbalance_factor=20)
+    expected, labels = read_images(digits_lt.folder, digits_lt.manifest, "train")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=digits_lt.folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        found = load(f"http://127.0.0.1:{server.server_port}", recipe)
+        server.shutdown()
+        thread.join()
+    assert isinstance(found, ResidentSplit)
+    assert np.array_equal(found.pixels.numpy(), expected)
+    assert np.array_equal(found.host_labels, labels)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_values({"crop": "pad"})], ids=["photographs", "one size"])
+def test_a_cache_is_read_instead_of_the_shards_and_made_anew_when_it_is_not_theirs(
+    photographs, digits_lt, tmp_path, recipe
+):
+    import shutil
+
+    source = photographs if recipe.crop == "resized" else digits_lt.folder
+    folder = Path(shutil.copytree(source, tmp_path / "set"))
+    expected = load(folder, recipe)
+
+    def same(found: Split) -> bool:
+        names = ("flat", "labels") if isinstance(found, RaggedSplit) else ("pixels", "labels")
+        return all(torch.equal(getattr(found, name), getattr(expected, name)) for name in names)
+
+    assert not (folder / loading.CACHE_NAME).exists()
+    assert same(load(folder, recipe, cache=True))
+    (path,) = (folder / loading.CACHE_NAME).iterdir()
+    unread = AssertionError("the shards were decoded again")
+    with (
+        mock.patch.object(loading.reader, "read_images", side_effect=unread),
+        mock.patch.object(loading, "_decoded", side_effect=unread),
+    ):
+        assert same(load(folder, recipe, cache=True))
+        for damage in (
+            lambda data: data[: len(data) // 2],
+            lambda data: data[:0],
+            lambda data: data[:5000] + b"x" + data[5001:],
+        ):
+            whole = path.read_bytes()
+            path.write_bytes(damage(whole))
+            with pytest.raises(AssertionError, match="decoded again"):
+                load(folder, recipe, cache=True)
+            path.write_bytes(whole)
+        with (
+            mock.patch.object(loading, "_decoders", return_value={"pillow": "another"}),
+            pytest.raises(AssertionError, match="decoded again"),
+        ):
+            load(folder, recipe, cache=True)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(photographs):
+    with (
+        mock.patch.object(jpeg, "resized", side_effect=ValueError("broken")),
+        pytest.raises(MismatchError, match=r"tar: the image at byte \d+ is not readable \(broken\)"),
+    ):
+        load(photographs)
+    split = load(photographs, resident_gb=0)
+    drawn = draw_epoch(split, RECIPE, seed=0, epoch=0)
+    with (
+        mock.patch.object(jpeg, "resized_crop", side_effect=ValueError("broken")),
+        pytest.raises(MismatchError, match="not readable"),
+    ):
+        list(split.augmented(drawn, RECIPE, start=0, seen=slice(None)))
+
+
+def test_a_part_of_remote_shards_is_refused(served):
+    with pytest.raises(UsageError, match="cannot be taken out of remote shards"):
+        load(served).take(np.array([1]))
+
+
+SETTINGS = [
+    "--recipe", "tiny", "--method", "ce", "--epochs", "2", "--quiet", "--json", "--set", "batch_size=8",
+    "--set", "crop=resized", "--set", "crop_px=24", "--set", "short_side_px=32", "--set", "jitter=0.2",
+]  # fmt: skip
+
+
+def trained(place: Path | str, out: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(train.command, ["--shards", str(place), "--out", str(out), *SETTINGS, *options])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--resident-gb", "0"), ("--cache",), ("--resident-gb", "0", "--val-per-class", "1")]
+)
+def test_the_command_trains_on_photographs(photographs, tmp_path, options):
+    import json
+    import shutil
+
+    folder = shutil.copytree(photographs, tmp_path / "set")
+    code, output = trained(folder, tmp_path / "out", *options)
+    assert code == 0, output
+    result = json.loads(output)
+    assert result["recipe"]["crop"] == "resized"
+    assert 0 <= result["accuracy"]["last"]["overall"] <= 100
+    assert len(result["history"]) == 2
+
+
+def test_the_command_trains_from_a_server(served, tmp_path):
+    code, output = trained(served, tmp_path / "out")
+    assert code == 0, output
