@@ -82,14 +82,28 @@ def cut(views: NDArray[np.uint8], index: Tensor, top: Tensor, left: Tensor, flip
     return torch.from_numpy(views[mirrored.astype(np.intp), index.numpy(), top.numpy(), shift])
 
 
-def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Turn bytes (batch, h, w, 3) into normalised floats (batch, 3, h, w), channels last in memory."""
+def constants(
+    mean: Sequence[float], std: Sequence[float], size_px: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay 255, mean and standard deviation, of values scaled to 0 .. 1, out for images of a size, for `normalise`.
+
+    Returns:
+        float32 (), (height x width x 3,), (height x width x 3,).
+    """
+    # By a Python 255 torch on CUDA does not divide, it multiplies by 1 / 255: other bits for 126 of the 256 bytes.
+    whole, pixels = torch.full((), 255.0, device=device), size_px[0] * size_px[1]
+    return whole, torch.tensor(mean, device=device).repeat(pixels), torch.tensor(std, device=device).repeat(pixels)
+
+
+def normalise(pixels: Tensor, constants_: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Turn bytes (batch, h, w, 3) into normalised floats (batch, 3, h, w), channels last in memory.
+
+    Each step is rounded as in torchvision. It goes through an image at a time, because loops over 3 channels are slow.
+    """
     batch, height, width, _ = pixels.shape
-    # Rows of w * 3 values, because loops over 3 channels are slow; in place; each step rounded as in torchvision. By a
-    # Python 255 torch on CUDA does not divide, it multiplies by 1 / 255: other bits for 126 of the 256 bytes.
-    rows = pixels.reshape(batch * height, width * 3).float().div_(torch.full((), 255.0, device=pixels.device))
-    rows = rows.sub_(mean.repeat(width)).div_(std.repeat(width))
-    return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)
+    whole, mean, std = constants_
+    values = pixels.reshape(batch, -1).float().div_(whole).sub_(mean).div_(std)
+    return values.view(batch, height, width, 3).permute(0, 3, 1, 2)
 
 
 def resized_boxes(

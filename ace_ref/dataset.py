@@ -7,7 +7,6 @@ from its shards (`ace_ref.streamed`). Draws are a function of (seed, epoch, posi
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ace_ref import augment
@@ -47,12 +46,12 @@ def batches(
         world: number of processes.
     """
     device = split.labels.device
-    mean, std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
+    constants = augment.constants(recipe.mean, recipe.std, split.crop_px(recipe), device)
     own = slice(rank, None, world)
     seen = slice(None) if draws.mixed else own  # a partner may be another rank's
     for step, pixels in enumerate(split.augmented(draws, recipe, start=start, seen=seen), start=start):
         labels = partners = split.labels[draws.index[step].to(device)]
-        images = augment.normalise(pixels, mean, std)
+        images = augment.normalise(pixels, constants)
         mix = draws.mix[step]
         if draws.partner is None:
             yield Batch(images, labels, partners, None)

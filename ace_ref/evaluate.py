@@ -53,11 +53,11 @@ def count_correct(checkpoint: Checkpoint, test: Split) -> tuple[NDArray[np.int64
     device = test.labels.device
     targets = torch.from_numpy(checkpoint.targets).to(device)
     scales = aggregation.expert_scales(model.classifier_weights(), targets, kind=recipe.scale)
-    mean, std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
     experts, classes = targets.shape
     correct = torch.zeros((1 + experts, classes), dtype=torch.int64, device=device)
     for labels, pixels in test.central(recipe, _BATCH_SIZE):
-        logits = model(augment.normalise(pixels.to(device), mean, std))
+        constants = augment.constants(recipe.mean, recipe.std, (pixels.shape[1], pixels.shape[2]), device)
+        logits = model(augment.normalise(pixels.to(device), constants))
         together = aggregation.aggregate(logits, targets, scales)
         answers = torch.cat([together[:, None], logits], dim=1).argmax(dim=2)  # (batch, 1 + expert)
         for row in range(1 + experts):
@@ -85,9 +85,7 @@ def check_split(split: dict[str, Any], manifest: Manifest, *, origin: str) -> No
 
 @click.command()
 @click.option("--checkpoint", "path", type=click.Path(path_type=Path), required=True, help="A model.safetensors.")
-@click.option(
-    "--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL."
-)
+@click.option("--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL.")
 @click.option("--groups", type=click.Choice(list(RULES)), help="Another rule for many, medium, few.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

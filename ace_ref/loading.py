@@ -145,9 +145,7 @@ def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]
         if pixels is None:
             pixels = np.empty((len(rows), *image.shape), dtype=np.uint8)
         if image.shape != pixels.shape[1:]:
-            raise MismatchError(
-                f"{remote.place}: {split} image {row} has another size; --set crop=resized takes any"
-            )
+            raise MismatchError(f"{remote.place}: {split} image {row} has another size; --set crop=resized takes any")
         pixels[row] = image
     if pixels is None:
         raise MismatchError(f"{remote.place}: no image in {split}")
@@ -216,7 +214,7 @@ def _cached(
     path = folder / CACHE_NAME / f"{name}.npz"
     about = json.dumps({"format": _FORMAT, "samples_sha256": samples_sha256, "decoders": _decoders()}, sort_keys=True)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as found:
             if str(found["about"]) == about:
                 return {key: found[key] for key in found.files if key != "about"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -83,6 +83,7 @@ class Stepper:
         self.mean, self.std = (torch.tensor(values, device=device) for values in (recipe.mean, recipe.std))
         steps, experts = len(images) // recipe.batch_size, len(training.targets)
         side = images.crop_px(recipe)
+        self.constants = augment.constants(recipe.mean, recipe.std, side, device)
         self.row = torch.zeros(1, dtype=torch.int64, device=device)  # which step comes next
         self.rows = torch.arange(steps, device=device)
         self.losses = torch.zeros(steps, experts, device=device)
@@ -180,7 +181,7 @@ class Stepper:
         """Put the current step's augmented and normalised images into `pixels`."""
         recipe, images = self.training.recipe, self.images
         if self.source is not None:
-            self.pixels.copy_(augment.normalise(self.bytes, self.mean, self.std))
+            self.pixels.copy_(augment.normalise(self.bytes, self.constants))
             return
         fused = kernels.available(self.device)
         common = (self.row, self.mean, self.std, self.pixels)

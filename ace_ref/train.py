@@ -210,9 +210,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
 
 
 @click.command()
-@click.option(
-    "--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL."
-)
+@click.option("--shards", metavar="FOLDER|URL", required=True, help="Folder of ltdata build, or its http(s) URL.")
 @click.option(
     "--method", type=click.Choice(recipes.methods()), default="ace", show_default=True, help="Loss and planner."
 )

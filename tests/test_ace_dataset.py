@@ -45,7 +45,7 @@ def test_gather_and_normalise_equal_torchvision_crop_flip_normalise(torchvision)
     index, top, left = rng.integers(0, 20, 64), rng.integers(0, 9, 64), rng.integers(0, 9, 64)
     flip = rng.random(64) < 0.5
     crops = augment.gather(torch.from_numpy(pixels), *map(torch.from_numpy, (index, top, left, flip)), padding_px=4)
-    found = augment.normalise(crops, torch.tensor(RECIPE.mean), torch.tensor(RECIPE.std))
+    found = augment.normalise(crops, augment.constants(RECIPE.mean, RECIPE.std, (32, 32), CPU))
     for row in range(64):
         image = functional.pad(functional.to_tensor(pixels[index[row]]), [4])
         image = functional.crop(image, int(top[row]), int(left[row]), 32, 32)
