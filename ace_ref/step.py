@@ -5,9 +5,9 @@ On CUDA it is captured once as a graph and replayed, so that a step costs the ho
 step waits for the host. A counter on the device says which row of the epoch's tables is next. Not captured it makes the
 same calls one by one, with the same numbers: on CUDA for ``--no-graph``, on the CPU for the tests.
 
-What is inside depends on where the images are. A resident set with crop, flip and Cutout, or with resized crops, is
-read by the fused kernel (`ace_ref.kernels`). All else (policies, photographs decoded by threads) arrives as augmented
-bytes, a batch at a time, in one copy.
+What is inside depends on where the images are. Crop, flip and Cutout of a resident set, and resized crops with their
+colours, are the fused kernels' (`ace_ref.kernels`); of photographs that threads decode a batch of crops arrives in one
+copy first. What a policy has changed arrives as finished bytes.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from ace_ref.draws import Draws
 from ace_ref.loss import LossTerms, expert_losses
 from ace_ref.ranks import Ranks
 from ace_ref.resident import RaggedSplit, ResidentSplit, Split, resized_boxes
+from ace_ref.streamed import RemoteSplit, StreamedSplit
 
 if TYPE_CHECKING:
     from ace_ref.trainer import Training
@@ -119,6 +120,8 @@ class Stepper:
         self.source = None
         if "plan" not in self.tables:
             self.source = self.images.augmented(draws, training.recipe, start=start, seen=slice(None))
+        elif isinstance(self.images, StreamedSplit | RemoteSplit):
+            self.source = self.images.crops(draws, training.recipe, start=start)
         if self.capture and self.mixed not in self.graphs:
             self.graphs[self.mixed] = self._captured()
 
@@ -135,8 +138,7 @@ class Stepper:
     def _plan(self, draws: Draws) -> dict[str, Tensor]:
         """Make the tables of the fused kernel; none where the batch comes as augmented bytes."""
         recipe, images = self.training.recipe, self.images
-        readable = self.device.type == "cpu" or kernels.available(self.device)
-        if draws.policy is not None or not readable or not isinstance(images, ResidentSplit | RaggedSplit):
+        if draws.policy is not None or not (self.device.type == "cpu" or kernels.available(self.device)):
             return {}
         if draws.top is not None and draws.left is not None:
             centre = draws.centre if draws.centre is not None else torch.zeros(*draws.index.shape, 2, dtype=torch.int64)
@@ -144,17 +146,17 @@ class Stepper:
             return {"plan": torch.stack(columns, dim=-1).int()}
         if draws.factors is None or recipe.cutout_px:
             return {}
-        every = slice(None)
+        index, every = draws.index, slice(None)
         if isinstance(images, RaggedSplit):
-            size = images.size[draws.index.flatten().numpy()]
-        else:
-            size = np.array(images.pixels.shape[1:3])
-        boxes = torch.from_numpy(resized_boxes(draws, every, every, size)).view(*draws.index.shape, 4)
-        columns = [draws.index[..., None], boxes, draws.flip.long()[..., None]]
-        return {
-            "plan": torch.cat(columns, dim=-1).int(),
-            "factors": draws.factors.float() if kernels.available(self.device) else draws.factors,
-        }
+            boxes = resized_boxes(draws, every, every, images.size[index.flatten().numpy()])
+        elif isinstance(images, ResidentSplit):
+            boxes = resized_boxes(draws, every, every, np.array(images.pixels.shape[1:3]))
+        else:  # crops that arrive a batch at a time
+            index = torch.arange(recipe.batch_size).expand_as(index)
+            boxes = np.tile([0, 0, recipe.crop_px, recipe.crop_px], (index.numel(), 1))
+        columns = [index[..., None], torch.from_numpy(boxes).view(*index.shape, 4), draws.flip.long()[..., None]]
+        factors = draws.factors.float() if kernels.available(self.device) else draws.factors
+        return {"plan": torch.cat(columns, dim=-1).int(), "factors": factors}
 
     def _body(self) -> None:
         """Take one step; every value that changes is on the device."""
@@ -180,7 +182,7 @@ class Stepper:
     def _fill(self) -> None:
         """Put the current step's augmented and normalised images into `pixels`."""
         recipe, images = self.training.recipe, self.images
-        if self.source is not None:
+        if "plan" not in self.tables:
             self.pixels.copy_(augment.normalise(self.bytes, self.constants))
             return
         fused = kernels.available(self.device)
@@ -195,16 +197,16 @@ class Stepper:
 
     @cached_property
     def _flat(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a resident set as the kernel for photographs reads it: bytes, offset and size of each image."""
+        """Return the images as the kernel for photographs reads them: bytes, offset and size of each."""
         images = self.images
         if isinstance(images, RaggedSplit):
             offset, size = (torch.from_numpy(values).to(self.device) for values in (images.offset, images.size))
             return images.flat, offset, size.int()
-        assert isinstance(images, ResidentSplit)  # noqa: S101 - see _plan
-        count, height, width, _ = images.pixels.shape
+        pixels = images.pixels if isinstance(images, ResidentSplit) else self.bytes
+        count, height, width, _ = pixels.shape
         offset = torch.arange(count, device=self.device) * (height * width * 3)
         size = torch.tensor([[height, width]], dtype=torch.int32, device=self.device).repeat(count, 1)
-        return images.pixels.flatten(), offset, size
+        return pixels.flatten(), offset, size
 
     def _captured(self) -> torch.cuda.CUDAGraph:
         """Capture a step; the training is left as it was."""

@@ -12,8 +12,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from photos import photo, put
+from test_ace_step import with_stepper
+from test_ace_trainer import weights
 
-from ace_ref import jpeg, loading, train
+from ace_ref import jpeg, loading, train, trainer
 from ace_ref.dataset import batches
 from ace_ref.draws import draw_epoch
 from ace_ref.loading import Memory, load_split, open_shards
@@ -136,6 +138,18 @@ def test_any_number_of_ranks_and_any_start_give_the_same_batches(photographs, re
             assert torch.equal(part.images, batch.images[rank::2])
     for batch, late in zip(whole[2:], batches(split, drawn, recipe, start=2), strict=True):
         assert torch.equal(late.images, batch.images)
+
+
+@pytest.mark.parametrize("resident_gb", [None, 0.0])
+@pytest.mark.parametrize("values", [{}, {"randaugment": 2}, {"cutout_px": 8}])
+def test_photographs_train_on_static_tensors_as_in_batches(photographs, resident_gb, values):
+    recipe = RECIPE.with_values({"epochs": 2, "milestones": [1], "mean": [0.5] * 3, "std": [0.2] * 3, **values})
+    split, manifest = load(photographs, recipe, resident_gb=resident_gb), read_manifest(photographs)
+    batched, static = (trainer.begin(recipe, manifest, split, seed=1) for _ in range(2))
+    trainer.run(batched, split)
+    with_stepper(static, split)
+    expected = weights(batched)
+    assert all(torch.equal(found, expected[name]) for name, found in weights(static).items())
 
 
 def test_remote_batches_go_on_anywhere_and_have_the_samplers_classes(served):
