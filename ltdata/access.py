@@ -12,7 +12,10 @@ touch of the missing page ends the process. `pread` gives too few bytes, which i
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
@@ -21,11 +24,12 @@ from numpy.typing import NDArray
 
 from ltdata import png
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import sha256_bytes
 from ltdata.images import Stored
 from ltdata.manifest import Manifest
 from ltdata.reader import decode, read_samples
 from ltdata.stored import stored
+
+_AHEAD_BYTES = 1 << 25  # a shard up to here is read ahead whole: random reads of a cold one take three times as long
 
 
 class OpenImages:
@@ -39,7 +43,10 @@ class OpenImages:
     def __init__(self, labels: NDArray[np.int64], located: Stored) -> None:
         self.labels = labels
         self.located = located
-        self._files: dict[Path, int] = {}
+        self._shards = sorted(set(located.shards))
+        numbers = {place: number for number, place in enumerate(self._shards)}
+        self._shard_of = [numbers[place] for place in located.shards]
+        self._files: dict[int, int] = {}  # number of the shard: its descriptor
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -61,7 +68,7 @@ class OpenImages:
 
     def opened(self) -> list[Path]:
         """List the shards that have been read from."""
-        return sorted(self._files)
+        return [self._shards[number] for number in sorted(self._files)]
 
     def read(self, row: int) -> bytes:
         """Read the file of one image, JPEG or PNG.
@@ -69,13 +76,7 @@ class OpenImages:
         Raises:
             MismatchError: its shard cannot be read, or its bytes are not those of its row.
         """
-        place, offset = self.located.shards[row], self.located.offsets[row]
-        data = self.head(row, self.located.sizes[row])
-        if sha256_bytes(data) != self.located.sha256[row]:
-            raise MismatchError(
-                f"{place}: the image at byte {offset} has another digest than its row; see ltdata verify"
-            )
-        return data
+        return self._read([row])[0]
 
     def head(self, row: int, most_bytes: int) -> bytes:
         """Read the first bytes of one image's file, at most so many; nothing is compared with a digest.
@@ -83,43 +84,81 @@ class OpenImages:
         Raises:
             MismatchError: its shard cannot be read.
         """
-        place, offset, size = self.located.shards[row], self.located.offsets[row], self.located.sizes[row]
+        place = self.located.shards[row]
         try:
-            descriptor = self._files.get(place)
-            if descriptor is None:
-                descriptor = self._open(place)
-            return self._pread(descriptor, min(size, most_bytes), offset)
+            descriptor = self._open(self._shard_of[row])
+            return self._pread(descriptor, min(self.located.sizes[row], most_bytes), self.located.offsets[row])
         except OSError as error:
             raise MismatchError(f"{place}: cannot be read ({error.strerror or error}); build it again") from error
 
-    def decode(self, rows: Iterable[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def decode(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read and decode images of one size: RGB, uint8 (rows, height, width, 3).
 
         Raises:
             MismatchError: an image is not what its row says, or cannot be decoded, or has another size.
         """
-        numbers = rows.tolist() if isinstance(rows, np.ndarray) else list(rows)
-        files = [self.read(row) for row in numbers]
+        # In the order in which they lie there, each once: half the time of a class-balanced batch from a cold cache.
+        numbers = np.asarray(rows, dtype=np.int64)
+        _, first, again = np.unique(self._rank[numbers], return_index=True, return_inverse=True)
+        files = self._read(numbers[first].tolist())
         together = png.decode_many(files)
-        if together is not None:
-            return together
-        try:
-            return np.stack([decode(file) for file in files])
-        except ValueError as error:
-            raise MismatchError(f"rows {numbers[:3]} ...: cannot be decoded into one array ({error})") from error
+        if together is None:
+            try:
+                together = np.stack([decode(file) for file in files])
+            except ValueError as error:
+                raise MismatchError(f"rows {numbers[:3].tolist()} ...: cannot be decoded ({error})") from error
+        return together[again]
 
-    def _open(self, place: Path) -> int:
+    def _read(self, rows: Sequence[int]) -> list[bytes]:
+        """Read the files of some images, and compare their digests; for thousands of small ones in a tight loop."""
+        shard_of, offsets, sizes, digests = (
+            self._shard_of,
+            self.located.offsets,
+            self.located.sizes,
+            self.located.sha256,
+        )
+        files, pread, found = self._files, self._pread, []
+        for row in rows:
+            number = shard_of[row]
+            try:
+                data = pread(files[number] if number in files else self._open(number), sizes[row], offsets[row])
+            except OSError as error:
+                place = self._shards[number]
+                raise MismatchError(f"{place}: cannot be read ({error.strerror or error}); build it again") from error
+            if sha256(data).hexdigest() != digests[row]:
+                raise MismatchError(
+                    f"{self._shards[number]}: the image at byte {offsets[row]} has another digest than its row; see "
+                    "ltdata verify"
+                )
+            found.append(data)
+        return found
+
+    @cached_property
+    def _rank(self) -> NDArray[np.int64]:
+        """Number the images in the order in which they lie in the shards."""
+        order = np.lexsort((self.located.offsets, self._shard_of))
+        rank = np.empty(len(self), dtype=np.int64)
+        rank[order] = np.arange(len(self))
+        return rank
+
+    def _open(self, number: int) -> int:
+        """Open a shard if it is not open, and have the system begin to read a small one."""
         with self._lock:
-            if place not in self._files:
-                self._files[place] = os.open(place, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            return self._files[place]
+            if number not in self._files:
+                descriptor = os.open(self._shards[number], os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                if hasattr(os, "posix_fadvise") and os.fstat(descriptor).st_size <= _AHEAD_BYTES:
+                    with suppress(OSError):
+                        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+                self._files[number] = descriptor
+            return self._files[number]
 
     def _pread(self, descriptor: int, size: int, offset: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(descriptor, size, offset)
-        with self._lock:  # Windows
+        with self._lock:  # Windows, which has no pread
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.read(descriptor, size)
+
+    if hasattr(os, "pread"):
+        _pread = staticmethod(os.pread)  # type: ignore[assignment]
 
 
 def open_images(folder: Path | str, manifest: Manifest, split: str) -> OpenImages:

@@ -33,7 +33,7 @@ def read_bytes(path: Path) -> bytes:
         raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
 
 
-def sha256_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes | memoryview) -> str:
     """Compute the SHA-256 of `data`, as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
 

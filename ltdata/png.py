@@ -49,26 +49,35 @@ def encode(image: NDArray[np.uint8]) -> bytes:
 
 
 def decode_many(files: Sequence[bytes]) -> NDArray[np.uint8] | None:
+    """Decode PNG files of one size that `encode` wrote: `decode_alike`, of files that are not yet one array."""
+    if not files or any(len(file) != len(files[0]) for file in files):
+        return None
+    return decode_alike(np.frombuffer(b"".join(files), np.uint8).reshape(len(files), -1))
+
+
+def decode_alike(files: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Decode PNG files of one size that `encode` wrote, all at once, about 40 times as fast as one by one with Pillow.
 
     Checksums inside the files are not looked at: the caller has compared a digest of each.
 
+    Args:
+        files: uint8 (n, bytes), at least one.
+
     Returns:
-        RGB, uint8 (n, height, width, 3); None if there is no file, or one that `encode` would not have written so.
+        RGB, uint8 (n, height, width, 3); None if there is a file that `encode` would not have written so.
     """
-    if not files or len(files[0]) < _DATA_AT:
+    if files.shape[1] < _DATA_AT:
         return None
-    width, height = struct.unpack_from(">II", files[0], _SIZE_AT)
+    width, height = struct.unpack_from(">II", files[0, :_DATA_AT].tobytes(), _SIZE_AT)
     if not 0 < height * (1 + width * 3) <= _MAX_STORED_BYTES or not width:
         return None
     template = np.frombuffer(encode(np.zeros((height, width, 3), np.uint8)), np.uint8)
-    if any(len(file) != len(template) for file in files):
+    if files.shape[1] != len(template):
         return None
-    found = np.frombuffer(b"".join(files), np.uint8).reshape(len(files), -1)
     end = _DATA_AT + height * (1 + width * 3)
-    rows = found[:, _DATA_AT:end].reshape(len(files), height, -1)
+    rows = files[:, _DATA_AT:end].reshape(len(files), height, -1)
     tail = end + 8  # Adler-32 and the CRC of IDAT differ from image to image
-    same = (found[:, :_DATA_AT] == template[:_DATA_AT]).all() and (found[:, tail:] == template[tail:]).all()
+    same = (files[:, :_DATA_AT] == template[:_DATA_AT]).all() and (files[:, tail:] == template[tail:]).all()
     if not same or (rows[:, :, 0] != _UP).any():
         return None
     out = np.empty((len(files), height, width * 3), np.uint8)

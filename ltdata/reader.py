@@ -27,7 +27,7 @@ from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
-from ltdata.shards import KEY_DIGITS, PATH_PATTERN, header, key, label_member, plan
+from ltdata.shards import KEY_DIGITS, PATH_PATTERN, header, headers, key, label_member, plan
 
 
 @dataclass(frozen=True)
@@ -227,14 +227,64 @@ def _decode_shard(
     store: Store, split: str, shard: Shard, samples: Samples
 ) -> tuple[list[int], list[str], list[NDArray[np.uint8]] | NDArray[np.uint8]]:
     """Check and decode the images of a shard that are asked for; return their rows, names and pixels."""
-    found = [(row, member) for _, row, member in members(store, split, [shard])]
-    rows, names = [row for row, _ in found], [member.name for _, member in found]
-    if all(name.endswith(".png") for name in names):
-        together = png.decode_many([member.image for _, member in found])
-        if together is not None:
-            return rows, names, together
     place = store.folder / shard.path
-    return rows, names, [decode_named(member, place, samples, row) for row, member in found]
+    data = read_shard(store.folder, shard)
+    shown = store.shown[split]
+    alike = _alike(data, shard, store.samples[split])
+    if alike is not None:
+        stored, files = alike
+        asked = np.flatnonzero(shown[stored] >= 0)
+        together = png.decode_alike(files[asked]) if len(asked) else None
+        if together is not None:
+            return shown[stored[asked]].tolist(), [f"{key(row)}.png" for row in stored[asked].tolist()], together
+    found = [
+        (int(shown[member.row]), member)
+        for member in walk(data, store.folder, shard, store.samples[split])
+        if shown[member.row] >= 0
+    ]
+    pixels = [decode_named(member, place, samples, row) for row, member in found]
+    return [row for row, _ in found], [member.name for _, member in found], pixels
+
+
+def _alike(data: bytes, shard: Shard, samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.uint8]] | None:
+    """Take a shard of PNG files of one size apart, all at once: what `walk` checks, five times as fast.
+
+    Returns:
+        Row and file of each sample, int64 (n,) and uint8 (n, bytes); None where anything is not as it should be, or
+        sizes differ: `walk` then finds out what.
+    """
+    block = tarfile.BLOCKSIZE
+    digits = data[2 * block + 124 : 2 * block + 135]  # USTAR's size field, of the first image
+    if samples.sha256 is None or not re.fullmatch(rb"[0-7]{11}", digits) or not shard.num_samples:
+        return None
+    size_bytes = int(digits, 8)
+    stride = 3 * block + size_bytes + -size_bytes % block
+    if len(data) < shard.num_samples * stride or any(data[shard.num_samples * stride :]):
+        return None
+    members_ = np.frombuffer(data, np.uint8, shard.num_samples * stride).reshape(shard.num_samples, stride)
+    names = members_[:, :KEY_DIGITS].astype(np.int64) - ord("0")
+    rows = names @ 10 ** np.arange(KEY_DIGITS - 1, -1, -1)
+    right = ((names >= 0) & (names <= 9)).all() and rows.max() < len(samples) and len(np.unique(rows)) == len(rows)
+    if not right or not np.array_equal(members_[:, 2 * block : 3 * block], headers(rows, "png", size_bytes)):
+        return None
+    labels = samples.labels[rows]
+    for length in range(1, len(str(labels.max())) + 1):
+        own = np.flatnonzero((labels >= 10 ** (length - 1) if length > 1 else labels >= 0) & (labels < 10**length))
+        text = ord("0") + labels[own, None] // 10 ** np.arange(length - 1, -1, -1) % 10
+        content = members_[own, block : 2 * block]
+        if not np.array_equal(members_[own, :block], headers(rows[own], "cls", length)):
+            return None
+        if not np.array_equal(content[:, :length], text) or content[:, length:].any():
+            return None
+    files = members_[:, 3 * block : 3 * block + size_bytes]
+    if members_[:, 3 * block + size_bytes :].any():
+        return None
+    view = memoryview(data)
+    for number, row in enumerate(rows.tolist()):
+        start = number * stride + 3 * block
+        if sha256_bytes(view[start : start + size_bytes]) != samples.sha256[row]:
+            return None
+    return rows, files
 
 
 def open_store(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) -> Store:

@@ -241,6 +241,17 @@ def header(name: str, size_bytes: int) -> bytes:
     return b"".join((encoded.ljust(100, b"\0"), template[100:124], size, template[135:148], checksum, template[154:]))
 
 
+def headers(rows: NDArray[np.int64], suffix: str, size_bytes: int) -> NDArray[np.uint8]:
+    """Return the headers of many members of one size, uint8 (n, 512): what `header` gives for each, fast."""
+    digits = rows[:, None] // 10 ** np.arange(KEY_DIGITS - 1, -1, -1) % 10
+    first = header(f"{key(0)}.{suffix}", size_bytes)
+    out = np.tile(np.frombuffer(first, np.uint8), (len(rows), 1))
+    out[:, :KEY_DIGITS] += digits.astype(np.uint8)
+    checksum = int(first[148:154], 8) + digits.sum(axis=1)
+    out[:, 148:154] = ord("0") + (checksum[:, None] >> np.arange(15, -1, -3) & 7)
+    return out
+
+
 @cache
 def _template() -> tuple[bytes, int]:
     """Return the header of an empty nameless member, and the sum that name and size add to."""
