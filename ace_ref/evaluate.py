@@ -98,14 +98,15 @@ def command(path: Path, shards: str, groups: str | None, device: str, as_json: b
     checkpoint = load_checkpoint(path)
     check_split(checkpoint.split, manifest, origin=str(path))
     checkpoint.model.to(chosen)
-    test = loading.load_split(place, manifest, "test", checkpoint.recipe, Memory(chosen))
+    evaluated_on = loading.evaluation_split(manifest)
+    test = loading.load_split(place, manifest, evaluated_on, checkpoint.recipe, Memory(chosen))
     accuracy = evaluate(checkpoint, test, manifest)
     split = describe_split(manifest)
     if as_json:
         recipe = dataclasses.asdict(checkpoint.recipe)
         click.echo(json.dumps({"split": split, "seed": checkpoint.seed, "recipe": recipe, "accuracy": accuracy}))
     else:
-        click.echo(results.table(split, accuracy, title=checkpoint.recipe.method))
+        click.echo(results.table(split, accuracy, title=checkpoint.recipe.method, evaluated_on=evaluated_on))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,18 @@ def open_shards(place: str) -> tuple[Manifest, Path | Remote]:
     return reader.read_manifest(Path(place)), Path(place)
 
 
+def evaluation_split(manifest: Manifest) -> str:
+    """Return the split that accuracies are of: ``test``, or ``val`` where the data set keeps its test labels to itself.
+
+    Raises:
+        MismatchError: it has neither.
+    """
+    for name in ("test", "val"):
+        if name in manifest.splits:
+            return name
+    raise MismatchError(f"{manifest.name}: has no test split and no val split to evaluate on; build one that has")
+
+
 def load_split(
     place: Path | Remote, manifest: Manifest, split: str, recipe: Recipe, memory: Memory, *, progress: bool = False
 ) -> Split:

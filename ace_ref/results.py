@@ -75,10 +75,10 @@ def to_json(result: Mapping[str, Any]) -> str:
     return json.dumps(result, indent=2) + "\n"
 
 
-def table(split: Mapping[str, str], accuracy: Mapping[str, Any], *, title: str) -> str:
+def table(split: Mapping[str, str], accuracy: Mapping[str, Any], *, title: str, evaluated_on: str) -> str:
     """Lay accuracies out for people: one row for all experts together, one for each alone."""
     lines = [
-        f"{title} on {split['name']}, test split, top-1 %",
+        f"{title} on {split['name']}, {evaluated_on} split, top-1 %",
         f"{'':24}" + "".join(f"{name:>9}" for name in _COLUMNS) + f"   (groups: rule {split['group_rule']})",
     ]
     rows: list[tuple[str, Mapping[str, float | None]]] = [("all experts together", accuracy)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ace_ref import recipe as recipes
 from ace_ref import results, trainer
 from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
 from ace_ref.recipe import Recipe
@@ -63,12 +64,11 @@ def finished(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dic
 def _result_of(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
     try:
         before: dict[str, Any] = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
-        asked = json.loads(json.dumps(dataclasses.asdict(recipe)))
-        if not recipe.mean:
-            asked |= {name: before["recipe"][name] for name in ("mean", "std")}
-        same = before["recipe"] == asked and before["seed"] == seed
+        trained = recipes.from_json(before["recipe"])  # which gives values that came later their defaults
+        asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
+        same = trained == asked and before["seed"] == seed
         return before if same and before["split"] == describe_split(manifest) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # a UsageError is a ValueError
         return None
 
 

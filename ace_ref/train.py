@@ -29,7 +29,7 @@ from ace_ref.recipe import Recipe
 from ace_ref.resident import Split
 from ace_ref.trainer import StopError, Training
 from ltdata import console, reader
-from ltdata.errors import LtdataError, MismatchError, UsageError
+from ltdata.errors import LtdataError, UsageError
 from ltdata.files import exclusive
 from ltdata.manifest import Manifest
 
@@ -42,6 +42,7 @@ class Job:
     recipe: Recipe
     manifest: Manifest
     images: dict[str, Split]
+    evaluated_on: str
     eval_every: int
     ranks: Ranks
     resume: bool
@@ -148,6 +149,7 @@ def make_result(training: Training, job: Job) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "seed": training.seed,
         "split": training.split,
+        "evaluated_on": job.evaluated_on,
         "experts": [int(own.sum()) for own in training.targets],
         "accuracy": accuracy | {"best_on_test": best},
         "train_loss": {"last": training.history[-1]["loss"]},
@@ -274,8 +276,7 @@ def command(
     chosen = devices.choose_device(device, here.local)
     devices.make_deterministic()
     manifest, place = loading.open_shards(shards)
-    if "test" not in manifest.splits:
-        raise MismatchError(f"{shards}: has no test split to evaluate on; build one that has")
+    evaluated_on = loading.evaluation_split(manifest)
     source = str(manifest.source["id"])
     name = recipe_name or recipes.default_name(source)
     params = manifest.protocol.get("params", {})
@@ -294,13 +295,15 @@ def command(
         together = len(folders) if alone and chosen.type == "cuda" else 1
     with _enough_memory(), ranks.joined(here, chosen), _stop_signals() if alone else nullcontext(lambda: 0) as stopping:
         images = {
-            split: loading.load_split(place, manifest, split, recipe, memory, progress=not quiet)
-            for split in ("train", "test")
+            use: loading.load_split(place, manifest, split, recipe, memory, progress=not quiet)
+            for use, split in (("train", "train"), ("test", evaluated_on))
         }
         if recipe.val_per_class:
             kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
             images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
-        job = Job(name, recipe, manifest, images, eval_every, here, resume, force, not quiet, graph, stopping)
+        job = Job(
+            name, recipe, manifest, images, evaluated_on, eval_every, here, resume, force, not quiet, graph, stopping
+        )
         done: list[dict[str, Any]] = []
         pending = list(folders.items())
         while pending:
@@ -330,7 +333,9 @@ def _print(result: dict[str, Any], folder: Path) -> None:
     title = (
         f"{result['method']}, recipe {result['recipe_name']}, seed {result['seed']}, last of {recipe['epochs']} epochs,"
     )
-    click.echo(results.table(result["split"], accuracy["last"], title=title))
+    click.echo(
+        results.table(result["split"], accuracy["last"], title=title, evaluated_on=result.get("evaluated_on", "test"))
+    )
     best = accuracy["best_on_test"]
     if best is not None and best["epoch"] != recipe["epochs"]:
         click.echo(f"(best of the evaluated epochs ON THE TEST SET: {best['overall']:.1f}, epoch {best['epoch']})")

@@ -202,15 +202,21 @@ def torchvision_decoder(args: argparse.Namespace) -> contest.Stream:
     yield from threaded(args, make)
 
 
-def webdataset(args: argparse.Namespace) -> contest.Stream:
-    """Stream from webdataset's usual pipeline with workers."""
-    import webdataset as wds
+def webdataset(workers: int) -> contest.Contender:
+    """Make webdataset's usual pipeline, in this process or with workers."""
 
-    images = wds.WebDataset(tars(args), shardshuffle=False).decode("pil").to_tuple("jpg", "cls")
-    images = images.map_tuple(transform(args), lambda label: label).batched(args.batch)
-    loader = wds.WebLoader(images, batch_size=None, num_workers=args.workers, persistent_workers=True)
-    while True:
-        yield from loader
+    def stream(args: argparse.Namespace) -> contest.Stream:
+        import torch
+        import webdataset as wds
+
+        torch.set_num_threads(1)  # of operations on single images
+        images = wds.WebDataset(tars(args), shardshuffle=False).decode("pil").to_tuple("jpg", "cls")
+        images = images.map_tuple(transform(args), lambda label: label).batched(args.batch)
+        loader = wds.WebLoader(images, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+        while True:
+            yield from loader
+
+    return stream
 
 
 def hugging_face(args: argparse.Namespace) -> contest.Stream:
@@ -456,7 +462,8 @@ CONTENDERS: dict[str, contest.Contender] = {
     "ltdata": ours,
     "torchvision ImageFolder": image_folder,
     "torchvision's own decoder": torchvision_decoder,
-    "webdataset": webdataset,
+    "webdataset, 2 workers": webdataset(2),
+    "webdataset, 0 workers": webdataset(0),
     "datasets": hugging_face,
     "DALI, CPU, box decoded": dali(crop_in_decoder=True),
     "DALI, CPU, box decoded, fast IDCT": dali(crop_in_decoder=True, fast_idct=True),

@@ -29,7 +29,7 @@ _EPOCHS = 20
 
 
 def ours(args: argparse.Namespace, order: str, *, cold: bool = False) -> Iterator[Epoch]:
-    """Yield epochs of ltdata, endlessly; `order` is ``sequential`` or a sampler; cold, each as the first of a process."""
+    """Yield epochs of ltdata, endlessly; `order` is ``sequential`` or a sampler; cold, each like a process's first."""
     images = access.open_images(args.shards, reader.read_manifest(args.shards), "train")
     stored = as_stored(images)
 
@@ -51,6 +51,24 @@ def as_stored(images: access.OpenImages) -> Any:
     """List the rows in the order in which they lie in the shards."""
     places = list(zip(images.located.shards, images.located.offsets, strict=True))
     return np.array(sorted(range(len(images)), key=places.__getitem__))
+
+
+def resident(args: argparse.Namespace) -> Iterator[Epoch]:
+    """Yield epochs of ace_ref's resident set, class-balanced, augmented and normalised, as its trainer gets them."""
+    import torch
+
+    from ace_ref import dataset, draws, recipe
+    from ace_ref.resident import ResidentSplit
+
+    setting = recipe.load_recipe("cifar", "ce", source="cifar100", imbalance_factor=100)
+    setting = setting.with_values({"batch_size": args.batch, "sampler": "class-balanced"})
+    manifest = reader.read_manifest(args.shards)
+    split = ResidentSplit(*map(torch.from_numpy, reader.read_images(args.shards, manifest, "train")))
+    for number in range(10**9):
+        yield (
+            (batch.images, batch.labels)
+            for batch in dataset.batches(split, draws.draw_epoch(split, setting, seed=0, epoch=number), setting)
+        )
 
 
 def data_loader(args: argparse.Namespace, *, persistent: bool) -> Iterator[Epoch]:
@@ -137,6 +155,7 @@ def batches(args: argparse.Namespace) -> int:
 def starts(args: argparse.Namespace) -> dict[str, float]:
     """Measure, in ms, the median time to the first batch of an epoch."""
     ways: dict[str, Callable[[], Iterator[Epoch]]] = {
+        "ace_ref, resident, class-balanced": lambda: resident(args),
         "ltdata, sequential": lambda: ours(args, "sequential"),
         "ltdata, class-balanced": lambda: ours(args, "class-balanced"),
         "DataLoader, class-balanced, persistent workers": lambda: data_loader(args, persistent=True),

@@ -13,12 +13,13 @@ import time
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ace_ref import summary
 from ace_ref.report import load_results, markdown
-from ltdata import reader
+from ltdata import access, reader, sampling
 
 REPO = Path(__file__).parent.parent
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -157,11 +158,12 @@ def test_benchmarks_of_scale_run(script, options, tmp_path):
 
 
 def test_a_built_folder_becomes_arrays_as_shown(session, monkeypatch):
-    (code,) = re.findall(r"^```py\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```py\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(session[0])
-    names = {"Path": Path, "reader": reader}
-    exec(code, names)  # noqa: S102 - the README's own lines
+    names = {"Path": Path, "reader": reader, "access": access, "sampling": sampling, "np": np}
+    exec("\n".join(blocks), names)  # noqa: S102 - the README's own lines
     assert (names["pixels"].shape, names["labels"].shape) == ((10_847, 32, 32, 3), (10_847,))
+    assert (names["batch"].shape, names["few"].shape) == ((512, 32, 32, 3), (305, 32, 32, 3))
 
 
 def test_make_demo_goes_from_images_to_a_table_of_results(tmp_path):
