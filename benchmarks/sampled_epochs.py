@@ -40,9 +40,8 @@ def ours(args: argparse.Namespace, order: str, *, cold: bool = False) -> Iterato
         rows = stored
         if order != "sequential":
             rows = sampling.epoch_order(order, images.labels, seed=0, epoch=number)
-        for begin in range(0, len(rows) - args.batch + 1, args.batch):
-            batch = rows[begin : begin + args.batch]
-            yield images.decode(batch), images.labels[batch]
+        for number, pixels in enumerate(images.batches(rows, args.batch)):
+            yield pixels, images.labels[rows[number * args.batch : (number + 1) * args.batch]]
 
     yield from map(epoch, range(10**9))
 

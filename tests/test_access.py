@@ -13,6 +13,7 @@ from ltdata.errors import MismatchError, UsageError
 from ltdata.index import INDEX_NAME
 from ltdata.planner import target_categories
 from ltdata.reader import read_images, read_manifest
+from ltdata.sampling import epoch_order
 
 
 @pytest.fixture
@@ -39,6 +40,17 @@ def test_many_threads_read_the_same_images(digits_lt: Built) -> None:
     with open_images(digits_lt.folder, digits_lt.manifest, "train") as images, ThreadPoolExecutor(8) as pool:
         for row, found in zip(rows, pool.map(images.decode, rows), strict=True):
             assert np.array_equal(found, expected[row])
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 489, 5000])
+def test_batches_are_the_order_cut_into_whole_batches(digits_lt: Built, size: int) -> None:
+    expected, labels = read_images(digits_lt.folder, digits_lt.manifest, "train")
+    order = epoch_order("class-balanced", labels, seed=0, epoch=0, length=9000 if size > 1 else 300)
+    with open_images(digits_lt.folder, digits_lt.manifest, "train") as images:
+        found = list(images.batches(order, size))
+    assert len(found) == len(order) // size
+    assert all(batch.shape == (size, 32, 32, 3) for batch in found)
+    assert np.array_equal(np.concatenate(found), expected[order[: len(found) * size]])
 
 
 @pytest.mark.parametrize("expert", [0, 1, 2])
