@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ace_ref.vision import load_torchvision
 
-CROPS = ("pad", "resized")
-
 
 def gather(pixels: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, padding_px: int) -> Tensor:
     """Cut random crops of full size out of images with a black border, and flip some, in one gather.
@@ -43,7 +41,7 @@ def gather(pixels: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tenso
     return pixels[index[:, None, None], rows[:, :, None], columns[:, None, :]].masked_fill(~inside[..., None], 0)
 
 
-def windows(pixels: Tensor, padding_px: int, *, planar: bool = False) -> NDArray[np.uint8]:
+def windows(pixels: Tensor, padding_px: int) -> NDArray[np.uint8]:
     """View every crop of every padded image, and of its mirror image, on the CPU, as one array to index.
 
     A crop is then a copy of whole rows, so that numpy's indexing takes about a microsecond for one of 32 x 32 px, where
@@ -52,25 +50,17 @@ def windows(pixels: Tensor, padding_px: int, *, planar: bool = False) -> NDArray
     Args:
         pixels: uint8 (n, h, w, 3), on the CPU.
         padding_px: p.
-        planar: crops are (3, h, w) instead of (h, w, 3).
 
     Returns:
-        uint8 (mirrored, n, 2 p + 1, 2 p + 1, ...): read only; see `cut`.
+        uint8 (mirrored, n, 2 p + 1, 2 p + 1, h, w, 3): read only; see `cut`.
     """
     padded = np.pad(pixels.numpy(), ((0, 0), (padding_px, padding_px), (padding_px, padding_px), (0, 0)))
     both = np.stack([padded, padded[:, :, ::-1]])
-    if planar:
-        both = np.ascontiguousarray(np.moveaxis(both, 4, 2))
-    rows, columns = (3, 4) if planar else (2, 3)
-    side = list(both.shape)
-    shifts = 2 * padding_px + 1
-    side[rows] -= shifts - 1
-    side[columns] -= shifts - 1
-    step = both.strides
+    image, shifts = both.strides, 2 * padding_px + 1
     return np.lib.stride_tricks.as_strided(
         both,
-        (*side[:2], shifts, shifts, *side[2:]),
-        (*step[:2], step[rows], step[columns], *step[2:]),
+        (2, len(pixels), shifts, shifts, *pixels.shape[1:]),
+        (*image[:2], image[2], image[3], *image[2:]),
         writeable=False,
     )
 

@@ -1,8 +1,4 @@
-"""From shards to batches: where a split's images lie while it is trained on, and what a step gets of them.
-
-A split is resident where it fits (`ace_ref.resident`: one decoding pass, then no file is touched again), else streamed
-from its shards (`ace_ref.streamed`). Draws are a function of (seed, epoch, position), see `ace_ref.draws`.
-"""
+"""Batches: what a step gets of a split, wherever its images lie (`ace_ref.loading`), and of an epoch's draws."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +16,7 @@ class Batch:
     """Hold what a step learns from: a rank's own part of the images, the labels of the whole batch.
 
     Attributes:
-        images: normalised and mixed, float32 (batch / ranks, 3, side, side).
+        images: normalised and mixed, float32 or bfloat16 (batch / ranks, 3, side, side).
         labels: int64 (batch,).
         partners: labels of the images mixed in, int64 (batch,).
         mix: weight of `labels` against `partners`, 0 .. 1, float32 (); None where nothing is mixed in.

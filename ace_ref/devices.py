@@ -45,11 +45,13 @@ def make_deterministic() -> None:
 def single_threads(workers: int) -> ThreadPoolExecutor:
     """Start threads that each compute alone: torch's own threads below them would wait for each other.
 
-    The number that a thread sets becomes that of threads to come, so all start at once, and then it is set back.
+    The number that a thread sets becomes that of threads to come, so all start at once, and then it is set back. A
+    thread takes the common number at its first look, so each looks before it sets its own.
     """
     before, ready = torch.get_num_threads(), Barrier(workers)
 
     def alone() -> None:
+        torch.get_num_threads()
         torch.set_num_threads(1)
         ready.wait()
 

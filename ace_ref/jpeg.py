@@ -96,14 +96,19 @@ def resized_crop(data: bytes, box_of: Callable[[int, int], Box], *, side_px: int
     return _resized(pixels[top : top + rows, left : left + columns], side_px, side_px, out)
 
 
-def resized(data: bytes, *, short_side_px: int) -> Pixels:
-    """Decode an image and resize it, so that the shorter side has some length, as torchvision's `Resize`.
+def resized(data: bytes, *, least_px: int, most_px: int) -> Pixels:
+    """Decode an image and resize it, so that its shorter side has a length in some range, as torchvision's `Resize`.
+
+    An image whose shorter side has such a length stays as it is.
 
     Raises:
         ValueError: as `decode`, or the result would be larger than Pillow's bound, as of an image one pixel high.
     """
     pixels = decode(data)
     sides = pixels.shape[:2]
+    short_side_px = min(max(min(sides), least_px), most_px)
+    if short_side_px == min(sides):
+        return pixels
     height, width = (int(short_side_px * side / min(sides)) for side in sides)
     if _too_large(height, width):
         raise ValueError(f"{sides[0]} x {sides[1]} pixels would be {height} x {width} with that shorter side")

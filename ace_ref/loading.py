@@ -11,7 +11,7 @@ Resident images are decoded once, by threads; a cache file beside the shards sav
 """
 
 import json
-import zipfile
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from ace_ref.resident import RaggedSplit, ResidentSplit, Split
 from ace_ref.streamed import RemoteSplit, StreamedSplit, shard_order
 from ltdata import reader
 from ltdata.access import OpenImages, open_images
-from ltdata.errors import LtdataError, MismatchError
+from ltdata.errors import LtdataError, MismatchError, OutputError, UsageError
 from ltdata.files import atomic_file, output_errors
 from ltdata.manifest import Manifest
 from ltdata.reader import default_workers
@@ -48,7 +49,7 @@ class Memory:
 
     Attributes:
         device: of the training.
-        resident_gb: at most, in 10^9 bytes, for each split of photographs; None: 0.6 of what is free.
+        resident_gb: at most, in 10^9 bytes, for each split of photographs; None: 0.6 of what is free, here and there.
         cache: write and read files of decoded images beside the shards.
     """
 
@@ -61,7 +62,8 @@ class Memory:
         """Return how many bytes a split may take."""
         if self.resident_gb is not None:
             return self.resident_gb * 1e9
-        return _RESIDENT_SHARE * devices.free_bytes(self.device)
+        host = devices.free_bytes(torch.device("cpu")) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # decoded there
+        return _RESIDENT_SHARE * min(host, devices.free_bytes(self.device))
 
 
 def open_shards(place: str) -> tuple[Manifest, Path | Remote]:
@@ -107,34 +109,38 @@ def load_split(
     """
     device = memory.device
     if isinstance(place, Remote):
+        if memory.cache or memory.resident_gb is not None:
+            raise UsageError(f"--cache, --resident-gb: not for shards on a server; copy {place.place} to this machine")
+        rows = np.arange(len(place.samples[split]))
         labels = torch.from_numpy(place.samples[split].labels).to(device)
         if recipe.crop == "resized":
-            return RemoteSplit(place, split, labels)
+            return RemoteSplit(place, split, rows, labels)
         return ResidentSplit(torch.from_numpy(_fetched(place, split, progress=progress)).to(device), labels)
     if recipe.crop == "pad":
         return _one_size(place, manifest, split, memory, progress=progress)
     images = open_images(place, manifest, split)
-    size = _sizes(images, progress=progress)
-    if (size == size[:1]).all() and size[0].min() <= recipe.short_side_px:
-        return _one_size(place, manifest, split, memory, progress=progress)
-    labels = torch.from_numpy(images.labels).to(device)
-    shown = scaled(size, recipe.short_side_px)
-    if int(shown.prod(axis=1).sum()) * 3 > memory.limit_bytes:
-        return StreamedSplit(images, np.arange(len(images)), labels)
     with images:
+        size = _sizes(images, progress=progress)
+        shown = held_size(size, recipe)
+        if int(shown.prod(axis=1).sum()) * 3 > memory.limit_bytes:
+            return StreamedSplit(images, np.arange(len(images)), torch.from_numpy(images.labels).to(device))
+        if (size == size[:1]).all() and size[0].min() <= recipe.short_side_px:
+            return _one_size(place, manifest, split, memory, progress=progress)
         arrays = _cached(
             place if memory.cache else None,
-            f"{split}-{recipe.short_side_px}",
+            f"{split}-{recipe.crop_px}-{recipe.short_side_px}",
             manifest.splits[split].samples_sha256,
-            lambda: {"flat": _decoded(images, shown, recipe.short_side_px, progress=progress)},
+            lambda: {"flat": _decoded(images, shown, recipe, progress=progress)},
         )
     ends = np.cumsum(shown.prod(axis=1) * 3)
-    return RaggedSplit(torch.from_numpy(arrays["flat"]).to(device), ends - shown.prod(axis=1) * 3, shown, labels)
+    flat, labels = (torch.from_numpy(values).to(device) for values in (arrays["flat"], images.labels))
+    return RaggedSplit(flat, ends - shown.prod(axis=1) * 3, shown, labels)
 
 
-def scaled(size: NDArray[np.int64], short_side_px: int) -> NDArray[np.int64]:
-    """Compute heights and widths with another short side, as `jpeg.resized` does: int64 (n, 2)."""
-    return np.asarray(short_side_px * size / size.min(axis=1, keepdims=True), dtype=np.int64)
+def held_size(size: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]:
+    """Compute heights and widths in which photographs are held, as `jpeg.resized` does: int64 (n, 2)."""
+    short = size.min(axis=1, keepdims=True)
+    return np.asarray(np.clip(short, recipe.crop_px, recipe.short_side_px) * size / short, dtype=np.int64)
 
 
 def _one_size(place: Path, manifest: Manifest, split: str, memory: Memory, *, progress: bool) -> ResidentSplit:
@@ -153,7 +159,10 @@ def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]
     for row, data in _bar(
         stream(remote, split, shard_order(remote, split, rows)), len(rows), f"fetch {split}", progress=progress
     ):
-        image = reader.decode(data)
+        try:
+            image = reader.decode(data)
+        except ValueError as error:
+            raise MismatchError(f"{remote.place}: {split} image {row} is not readable ({error})") from error
         if pixels is None:
             pixels = np.empty((len(rows), *image.shape), dtype=np.uint8)
         if image.shape != pixels.shape[1:]:
@@ -176,13 +185,13 @@ def _sizes(images: OpenImages, *, progress: bool) -> NDArray[np.int64]:
     return np.array(_mapped(images, size, "sizes", progress=progress), dtype=np.int64).reshape(-1, 2)
 
 
-def _decoded(images: OpenImages, size: NDArray[np.int64], short_side_px: int, *, progress: bool) -> NDArray[np.uint8]:
+def _decoded(images: OpenImages, size: NDArray[np.int64], recipe: Recipe, *, progress: bool) -> NDArray[np.uint8]:
     """Decode photographs at a common short side, one after the other: uint8 (bytes,)."""
     ends = np.cumsum(size.prod(axis=1) * 3)
     flat = np.empty(int(ends[-1]), dtype=np.uint8)
 
     def place(row: int) -> None:
-        pixels = jpeg.resized(images.read(row), short_side_px=short_side_px)
+        pixels = jpeg.resized(images.read(row), least_px=recipe.crop_px, most_px=recipe.short_side_px)
         if pixels.shape[:2] != tuple(size[row].tolist()):
             raise ValueError(f"{pixels.shape[:2]} pixels, its header says another size")
         flat[ends[row] - pixels.size : ends[row]] = pixels.ravel()
@@ -200,14 +209,11 @@ def _mapped(images: OpenImages, work: Callable[[int], Any], title: str, *, progr
         except ValueError as error:
             if isinstance(error, LtdataError):
                 raise
-            place, offset = images.located.shards[row], images.located.offsets[row]
-            raise MismatchError(f"{place}: the image at byte {offset} is not readable ({error})") from error
+            raise MismatchError(f"{images.place(row)} is not readable ({error})") from error
 
     pool = devices.single_threads(default_workers())
-    try:
+    with reader.closing_pool(pool):
         return list(_bar(pool.map(named, range(len(images))), len(images), title, progress=progress))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _bar(items: Iterable[Any], total: int, title: str, *, progress: bool) -> Iterator[Any]:
@@ -225,17 +231,18 @@ def _cached(
         return read()
     path = folder / CACHE_NAME / f"{name}.npz"
     about = json.dumps({"format": _FORMAT, "samples_sha256": samples_sha256, "decoders": _decoders()}, sort_keys=True)
-    try:
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as found:
-            if str(found["about"]) == about:
-                return {key: found[key] for key in found.files if key != "about"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass
+    # Of a garbled file zipfile and numpy raise nearly anything.
+    with suppress(Exception), path.open("rb") as stored, np.load(stored, allow_pickle=False) as found:
+        if str(found["about"]) == about:
+            return {key: found[key] for key in found.files if key != "about"}
     arrays = read()
-    with output_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        with atomic_file(path) as file:
-            np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
+    try:
+        with output_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            with atomic_file(path) as file:
+                np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
+    except OutputError as error:
+        click.echo(f"ace_ref.train: --cache: {str(error).partition(';')[0]}; going on without it", err=True)
     return arrays
 
 

@@ -29,11 +29,6 @@ class Ranks:
     world: int = 1
     local: int = 0
 
-    @property
-    def own(self) -> slice:
-        """Return this rank's part of a batch or of a set."""
-        return slice(self.rank, None, self.world)
-
 
 def from_environment() -> Ranks:
     """Read what torchrun says; without it, one process.

@@ -9,7 +9,7 @@ Two forms, which the rest of the trainer sees the same way:
 Both give, step by step, the augmented bytes of a training, and the central crops of an evaluation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol
@@ -48,10 +48,13 @@ class Split(Protocol):
     def crop_px(self, recipe: Recipe) -> tuple[int, int]:
         """Return height and width of what a recipe crops."""
 
+    def described(self, recipe: Recipe) -> dict[str, str]:
+        """Say which pixels are cropped, where that is not what the shards hold in one size."""
+
     def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw the order of an epoch: positions, int64 (n,)."""
 
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Iterator[Tensor]:
+    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
 
     def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,11 +96,15 @@ class ResidentSplit:
         """Return height and width of what a recipe crops."""
         return (recipe.crop_px,) * 2 if recipe.crop == "resized" else (self.pixels.shape[1], self.pixels.shape[2])
 
+    def described(self, recipe: Recipe) -> dict[str, str]:  # noqa: ARG002 - of the protocol
+        """Say nothing: these are the shards' own pixels."""
+        return {}
+
     def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw the order of an epoch, see `ltdata.sampling`."""
         return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
 
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Iterator[Tensor]:
+    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
         # Chunks lie the same wherever the start is, so that a resumed epoch computes what a whole one does.
         chunk = max(1, _CHUNK_IMAGES // recipe.batch_size) if draws.policy is not None else 1
@@ -169,11 +176,15 @@ class RaggedSplit:
         """Return height and width of what a recipe crops."""
         return recipe.crop_px, recipe.crop_px
 
+    def described(self, recipe: Recipe) -> dict[str, str]:
+        """Say at which short side photographs are held, since crops of them are not those of the originals."""
+        return {"pixels": f"resident, short side {recipe.crop_px} to {recipe.short_side_px} px"}
+
     def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw the order of an epoch, see `ltdata.sampling`."""
         return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
 
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Iterator[Tensor]:
+    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
         for step in range(start, len(draws.index)):
             steps = slice(step, step + 1)

@@ -67,7 +67,7 @@ def _result_of(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> d
         trained = recipes.from_json(before["recipe"])  # which gives values that came later their defaults
         asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
         same = trained == asked and before["seed"] == seed
-        return before if same and before["split"] == describe_split(manifest) else None
+        return before if same and describe_split(manifest).items() <= before["split"].items() else None
     except (OSError, ValueError, KeyError, TypeError):  # a UsageError is a ValueError
         return None
 
@@ -127,7 +127,7 @@ def go_on(training: Training, folder: Path) -> None:
 def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
     """Refuse to go on with another training than the one asked for, and say what differs."""
     there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
-    differing = [f"{name} {there[name]!r}, not {here[name]!r}" for name in here if there[name] != here[name]]
+    differing = [f"{name} {there.get(name)!r}, not {here[name]!r}" for name in here if there.get(name) != here[name]]
     if differing:
         raise MismatchError(
             f"{path}: is of another training ({'; '.join(differing)}); choose another --out, or --force trains anew"

@@ -7,10 +7,11 @@ same calls one by one, with the same numbers: on CUDA for ``--no-graph``, on the
 
 What is inside depends on where the images are. Crop, flip and Cutout of a resident set, and resized crops with their
 colours, are the fused kernels' (`ace_ref.kernels`); of photographs that threads decode a batch of crops arrives in one
-copy first. What a policy has changed arrives as finished bytes.
+copy first. What a policy has changed arrives as finished bytes: policies run before, many batches at a time, and their
+copies do wait.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -95,7 +96,8 @@ class Stepper:
         self.tables: dict[str, Tensor] = {}
         self.terms: LossTerms | None = None
         self.graphs: dict[bool, torch.cuda.CUDAGraph] = {}
-        self.source: Iterator[Tensor] | None = None
+        self.streams: list[torch.cuda.Stream] = []
+        self.source: Generator[Tensor, None, None] | None = None
         for parameter in training.model.parameters():  # a first step that finds zeros computes what one without does
             training.sgd.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
@@ -134,6 +136,12 @@ class Stepper:
         else:
             self._body()
         self.training.step += 1
+
+    def end_epoch(self) -> None:
+        """Stop what works ahead."""
+        if self.source is not None:
+            self.source.close()
+            self.source = None
 
     def _plan(self, draws: Draws) -> dict[str, Tensor]:
         """Make the tables of the fused kernel; none where the batch comes as augmented bytes."""
@@ -211,7 +219,9 @@ class Stepper:
     def _captured(self) -> torch.cuda.CUDAGraph:
         """Capture a step; the training is left as it was."""
         kept = [(tensor, tensor.clone()) for tensor in self._state()]
+        # A stream of its own: libraries keep a workspace per stream, which graphs side by side must not share.
         side = torch.cuda.Stream()
+        self.streams.append(side)
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_STEPS):
@@ -219,7 +229,7 @@ class Stepper:
                 self._body()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             self._body()
         with torch.no_grad():
             for tensor, before in kept:

@@ -1,20 +1,22 @@
 """Streamed sets: photographs too many to be resident, decoded by threads while the training runs.
 
-A thread reads an image (its digest checked), decodes the part of it that its crop needs, and resizes that. Steps ahead
-are under way while one is trained on, so the device waits only where the processors cannot keep up. Two sources:
+A thread reads an image (its digest checked the first time), decodes the part that its crop needs, and resizes that.
+Steps ahead are under way while one is trained on, so the device waits only where the processors cannot keep up.
 
 * `StreamedSplit`: shards on this machine, in any order that a sampler draws.
 * `RemoteSplit`: shards on a web server, in the order of `ltdata.mixing`, which has the sampler's class distribution and
   reads shard after shard.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,21 +29,78 @@ from ace_ref.recipe import Recipe
 from ace_ref.resident import finish
 from ltdata import mixing, sampling
 from ltdata.access import OpenImages
-from ltdata.errors import LtdataError, MismatchError, UsageError
+from ltdata.errors import LtdataError, MismatchError
 from ltdata.mixing import Mix
-from ltdata.reader import default_workers
+from ltdata.reader import closing_pool, default_workers
 from ltdata.remote import Remote, stream
+from ltdata.shards import ShardPlan
 
-_AHEAD = 3  # batches under way beside the one that is trained on
+_AHEAD = 2  # batches under way beside the one that is trained on
+_TASK_IMAGES = 16  # for a thread at once: one at a time, handing them over costs a tenth
+_EVERY = slice(None)
 
-_TASK_IMAGES = 8  # for a thread at once: one at a time, handing them over costs a tenth
-
-Image = Callable[[], bytes]  # reads one when a thread comes to it
 Work = Callable[[Tensor], None]  # fills its place in a batch, uint8 (side, side, 3), when a thread comes to it
 
 
+class Image(NamedTuple):
+    """Hold how to read an image's file when a thread comes to it, and how to name it in messages."""
+
+    read: Callable[[], bytes]
+    name: Callable[[], str]
+
+
+class _Streams(ABC):
+    """Give crops of photographs whose files come one after the other."""
+
+    rows: NDArray[np.int64]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.rows)
+
+    @property
+    @abstractmethod
+    def host_labels(self) -> NDArray[np.int64]:
+        """Return the labels as an array."""
+
+    @abstractmethod
+    def _files(self, rows: NDArray[np.int64]) -> Generator[Image, None, None]:
+        """Yield the files of some rows of the shards, in that order."""
+
+    def crop_px(self, recipe: Recipe) -> tuple[int, int]:
+        """Return height and width of what a recipe crops."""
+        return recipe.crop_px, recipe.crop_px
+
+    def described(self, recipe: Recipe) -> dict[str, str]:  # noqa: ARG002 - of the protocol
+        """Say that crops are of the originals."""
+        return {"pixels": "streamed, originals"}
+
+    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
+        """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
+        index = draws.index[start:, seen].numpy()
+        with closing(self._files(self.rows[index.ravel()])) as files:
+            work = _coloured(_crops(files, draws, start=start, seen=seen), draws, start=start, seen=seen)
+            with closing(_batches(work, index.shape[1], recipe.crop_px, self.labels.device)) as found:
+                for step, pixels in enumerate(found, start):
+                    yield finish(pixels, draws, recipe, slice(step, step + 1), seen)
+
+    def crops(self, draws: Draws, recipe: Recipe, *, start: int) -> Generator[Tensor, None, None]:
+        """Yield, from step `start` on, crops that are not yet flipped and coloured: uint8 (batch, h, w, 3)."""
+        with closing(self._files(self.rows[draws.index[start:].numpy().ravel()])) as files:
+            work = _crops(files, draws, start=start, seen=_EVERY)
+            yield from _batches(work, draws.index.shape[1], recipe.crop_px, self.labels.device)
+
+    def _squares(
+        self, rows: NDArray[np.int64], labels: Tensor, recipe: Recipe, batch: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        with closing(self._files(rows)) as files:
+            work = (partial(_square, file, recipe) for file in files)
+            yield from zip(labels.split(batch), _batches(work, batch, recipe.crop_px, labels.device), strict=True)
+
+
 @dataclass(frozen=True)
-class StreamedSplit:
+class StreamedSplit(_Streams):
     """Name images in shards on this machine.
 
     Attributes:
@@ -54,11 +113,7 @@ class StreamedSplit:
     rows: NDArray[np.int64]
     labels: Tensor
 
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.rows)
-
-    @cached_property
+    @property
     def host_labels(self) -> NDArray[np.int64]:
         """Return the labels as an array."""
         return self.images.labels[self.rows]
@@ -67,114 +122,77 @@ class StreamedSplit:
         """Return the images at some positions, in that order."""
         return StreamedSplit(self.images, self.rows[index], self.labels[torch.from_numpy(index).to(self.labels.device)])
 
-    def crop_px(self, recipe: Recipe) -> tuple[int, int]:
-        """Return height and width of what a recipe crops."""
-        return recipe.crop_px, recipe.crop_px
-
     def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw the order of an epoch, see `ltdata.sampling`."""
         return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
 
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Iterator[Tensor]:
-        """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
-        work = _coloured(self._crops(draws, start, seen), draws, start=start, seen=seen)
-        for step, pixels in enumerate(_batches(work, _seen(draws, seen), recipe.crop_px, self.labels.device), start):
-            yield finish(pixels, draws, recipe, slice(step, step + 1), seen)
-
-    def crops(self, draws: Draws, recipe: Recipe, *, start: int) -> Iterator[Tensor]:
-        """Yield, from step `start` on, crops that are not yet flipped and coloured: uint8 (batch, h, w, 3)."""
-        every = slice(None)
-        work = self._crops(draws, start, every)
-        yield from _batches(work, _seen(draws, every), recipe.crop_px, self.labels.device)
-
-    def _crops(self, draws: Draws, start: int, seen: slice) -> Iterator[Work]:
-        rows = self.rows[draws.index[start:, seen].numpy()]
-        files = (partial(self.images.read, row) for row in rows.ravel().tolist())
-        return _crops(files, draws, start=start, seen=seen)
-
     def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield labels and central squares of all images, batch by batch."""
-        files = (partial(self.images.read, row) for row in self.rows.tolist())
-        found = _batches(_squares(files, recipe), batch, recipe.crop_px, self.labels.device)
-        yield from zip(self.labels.split(batch), found, strict=True)
+        return self._squares(self.rows, self.labels, recipe, batch)
+
+    def _files(self, rows: NDArray[np.int64]) -> Generator[Image, None, None]:
+        for row in rows.tolist():
+            yield Image(partial(self.images.read, row), partial(self.images.place, row))
 
 
 @dataclass(frozen=True)
-class RemoteSplit:
+class RemoteSplit(_Streams):
     """Name images in shards on a web server, which are read in an order that is known beforehand.
 
     Attributes:
         remote: header, rows and shards.
         split: its name.
-        labels: of its rows, int64 (n,), on the device of the training.
+        rows: those that belong to this set, int64 (n,).
+        labels: of them, int64 (n,), on the device of the training.
     """
 
     remote: Remote
     split: str
+    rows: NDArray[np.int64]
     labels: Tensor
 
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.labels)
-
-    @cached_property
+    @property
     def host_labels(self) -> NDArray[np.int64]:
         """Return the labels as an array."""
-        return self.remote.samples[self.split].labels
+        return self.remote.samples[self.split].labels[self.rows]
 
     def take(self, index: NDArray[np.int64]) -> "RemoteSplit":
-        """Refuse, since shards are read as they are.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(f"{self.remote.place}: a part of {len(index)} images cannot be taken out of remote shards")
-
-    def crop_px(self, recipe: Recipe) -> tuple[int, int]:
-        """Return height and width of what a recipe crops."""
-        return recipe.crop_px, recipe.crop_px
+        """Return the images at some positions, in that order."""
+        labels = self.labels[torch.from_numpy(index).to(self.labels.device)]
+        return RemoteSplit(self.remote, self.split, self.rows[index], labels)
 
     def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw an order with the sampler's class distribution that reads shard after shard, see `ltdata.mixing`."""
+        """Draw an order with the sampler's class distribution that reads shard after shard, see `ltdata.mixing`.
+
+        So ``instance-balanced`` too draws with replacement: in expectation every image once.
+        """
         target = mixing.class_target(np.bincount(self.host_labels), power=sampling.SAMPLERS[sampler])
-        plans = self.remote.plans[self.split]
-        return mixing.mix(plans, self.host_labels, target, length=len(self), seed=seed, epoch=epoch).row
-
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Iterator[Tensor]:
-        """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
-        with closing(self._files(draws.index[start:, seen].numpy().ravel())) as files:
-            crops = _crops(files, draws, start=start, seen=seen)
-            work = _coloured(crops, draws, start=start, seen=seen)
-            for step, pixels in enumerate(
-                _batches(work, _seen(draws, seen), recipe.crop_px, self.labels.device), start
-            ):
-                yield finish(pixels, draws, recipe, slice(step, step + 1), seen)
-
-    def crops(self, draws: Draws, recipe: Recipe, *, start: int) -> Iterator[Tensor]:
-        """Yield, from step `start` on, crops that are not yet flipped and coloured: uint8 (batch, h, w, 3)."""
-        every = slice(None)
-        with closing(self._files(draws.index[start:].numpy().ravel())) as files:
-            work = _crops(files, draws, start=start, seen=every)
-            yield from _batches(work, _seen(draws, every), recipe.crop_px, self.labels.device)
+        labels = self.remote.samples[self.split].labels
+        rows = mixing.mix(self._plans(), labels, target, length=len(self), seed=seed, epoch=epoch).row
+        return self._positions()[rows]
 
     def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield labels and central squares of all images, batch by batch, as they lie in the shards."""
-        rows = np.concatenate([plan.rows for plan in self.remote.plans[self.split]])
-        labels = self.labels[torch.from_numpy(rows).to(self.labels.device)]
-        with closing(self._files(rows)) as files:
-            found = _batches(_squares(files, recipe), batch, recipe.crop_px, self.labels.device)
-            yield from zip(labels.split(batch), found, strict=True)
+        rows = np.concatenate([plan.rows for plan in self._plans()])
+        labels = self.labels[torch.from_numpy(self._positions()[rows]).to(self.labels.device)]
+        return self._squares(rows, labels, recipe, batch)
+
+    def _positions(self) -> NDArray[np.int64]:
+        """Say where in this set each row of the split is, -1 for those that are not."""
+        positions = np.full(len(self.remote.samples[self.split]), -1)
+        positions[self.rows] = np.arange(len(self.rows))
+        return positions
+
+    def _plans(self) -> list[ShardPlan]:
+        """List what of this set lies in each shard, in stored order."""
+        own = self._positions() >= 0
+        plans = (ShardPlan(plan.path, plan.rows[own[plan.rows]]) for plan in self.remote.plans[self.split])
+        return [plan for plan in plans if len(plan.rows)]
 
     def _files(self, rows: NDArray[np.int64]) -> Generator[Image, None, None]:
-        """Read the images of some rows, in that order."""
         with closing(stream(self.remote, self.split, shard_order(self.remote, self.split, rows))) as found:
-            for _, data in found:
-                yield partial(bytes, data)
-
-
-def _seen(draws: Draws, seen: slice) -> int:
-    """Count the images of a batch that are seen."""
-    return len(range(*seen.indices(draws.index.shape[1])))
+            for row, data in found:
+                yield Image(partial(bytes, data), partial("{}: {} image {}".format, self.remote.place, self.split, row))
 
 
 def shard_order(remote: Remote, split: str, rows: NDArray[np.int64]) -> Mix:
@@ -197,7 +215,7 @@ def _crop(file: Image, place: NDArray[np.float64], out: Tensor) -> None:
         top, left, rows, columns = augment.resized_boxes(place, height, width).tolist()
         return top, left, rows, columns
 
-    _named(lambda: jpeg.resized_crop(file(), box, side_px=len(out), out=out.numpy()))
+    _named(file, lambda: jpeg.resized_crop(file.read(), box, side_px=len(out), out=out.numpy()))
 
 
 def _coloured(crops: Iterator[Work], draws: Draws, *, start: int, seen: slice) -> Iterator[Work]:
@@ -216,34 +234,30 @@ def _colour(crop: Work, flip: bool, factors: Sequence[float], out: Tensor) -> No
         out.copy_(augment.jitter(out.permute(2, 0, 1), factors).permute(1, 2, 0))
 
 
-def _squares(files: Iterable[Image], recipe: Recipe) -> Iterator[Work]:
-    """Make the work of an evaluation: decode each image at the short side, and cut its middle out."""
-    for file in files:
-        yield partial(_square, file, recipe.short_side_px)
+def _square(file: Image, recipe: Recipe, out: Tensor) -> None:
+    """Decode an image as it is held in memory, and cut its middle out."""
 
-
-def _square(file: Image, short_side_px: int, out: Tensor) -> None:
     def fill() -> None:
-        whole = torch.from_numpy(jpeg.resized(file(), short_side_px=short_side_px))
-        out.copy_(augment.central_crop(whole[None], len(out))[0])
+        whole = jpeg.resized(file.read(), least_px=recipe.crop_px, most_px=recipe.short_side_px)
+        out.copy_(augment.central_crop(torch.from_numpy(whole).unsqueeze(0), len(out))[0])
 
-    _named(fill)
+    _named(file, fill)
 
 
-def _named(work: Callable[[], object]) -> None:
+def _named(file: Image, work: Callable[[], object]) -> None:
     try:
         work()
     except ValueError as error:
         if isinstance(error, LtdataError):
             raise
-        raise MismatchError(f"an image of the set is not readable ({error}); ltdata verify names it") from error
+        raise MismatchError(f"{file.name()} is not readable ({error})") from error
 
 
-def _batches(work: Iterator[Work], batch: int, side_px: int, device: torch.device) -> Iterator[Tensor]:
+def _batches(work: Iterator[Work], batch: int, side_px: int, device: torch.device) -> Generator[Tensor, None, None]:
     """Do work by threads, some batches ahead; yield what it filled batch by batch, the last one as it is."""
     waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
     pool, cuda = devices.single_threads(default_workers()), device.type == "cuda"
-    try:
+    with closing_pool(pool):
         while True:
             while len(waiting) <= _AHEAD:
                 part = list(islice(work, batch))
@@ -259,8 +273,6 @@ def _batches(work: Iterator[Work], batch: int, side_px: int, device: torch.devic
             for task in tasks_:
                 task.result()
             yield out.to(device, non_blocking=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _fill(jobs: Sequence[tuple[Work, Tensor]]) -> None:

@@ -24,6 +24,7 @@ class Row:
         group_rule: under which many, medium, few were counted.
         setting: recipe, backbone and epochs.
         label: the method, and what was changed of its shipped recipe.
+        evaluated_on: which split its accuracies are of.
         results: one per seed, by rising seed.
     """
 
@@ -31,6 +32,7 @@ class Row:
     group_rule: str
     setting: str
     label: str
+    evaluated_on: str
     results: tuple[Mapping[str, Any], ...]
 
     def values(self, column: str) -> list[float]:
@@ -69,15 +71,25 @@ def summarise(found: Sequence[Mapping[str, Any]]) -> list[Row]:
     for result in found:
         recipe, split = recipes.from_json(result["recipe"]), result["split"]
         setting = f"{result['recipe_name']}, {recipe.backbone}, {recipe.epochs} epochs"
-        key = (split["name"], split["content_sha256"], split["group_rule"], setting, label(result, recipe), recipe)
+        key = (
+            split["name"],
+            split["content_sha256"],
+            split["group_rule"],
+            setting,
+            label(result, recipe),
+            result.get("evaluated_on", "test"),
+            recipe,
+        )
         kept = together.setdefault(key, {}).setdefault(result["seed"], result)
         if kept["accuracy"]["last"] != result["accuracy"]["last"]:
             raise MismatchError(
                 f"{split['name']}, {setting}, {key[4]}: two results for seed {result['seed']} differ; give one of them"
             )
     return [
-        Row(name, rule, setting, text, tuple(seeds[seed] for seed in sorted(seeds)))
-        for (name, _, rule, setting, text, _), seeds in sorted(together.items(), key=lambda item: item[0][:5])
+        Row(name, rule, setting, text, evaluated_on, tuple(seeds[seed] for seed in sorted(seeds)))
+        for (name, _, rule, setting, text, evaluated_on, _), seeds in sorted(
+            together.items(), key=lambda item: item[0][:6]
+        )
     ]
 
 
@@ -108,7 +120,8 @@ def table(rows: Sequence[Row]) -> str:
     lines = []
     last = None
     for row in rows:
-        here = f"{row.split}, {row.setting}, test split, last epoch, top-1 %, mean ± standard deviation over seeds"
+        here = f"{row.split}, {row.setting}, {row.evaluated_on} split, last epoch, top-1 %, mean ± standard deviation"
+        here += " over seeds"
         if here != last:
             header = f"{'':{width}}  seeds" + "".join(f"{name:>13}" for name in COLUMNS)
             lines += [here, f"{header}   (groups: rule {row.group_rule})"]

@@ -9,9 +9,11 @@ the same numbers on the same machine, stopped and resumed or not. The output fol
 
 import dataclasses
 import json
+import math
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +35,8 @@ from ltdata.errors import LtdataError, UsageError
 from ltdata.files import exclusive
 from ltdata.manifest import Manifest
 
+_CUDA_CHECKPOINT_S = 5  # an epoch may take a tenth of a second there, and a checkpoint a good part of that
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -49,6 +53,7 @@ class Job:
     force: bool
     progress: bool
     graph: bool
+    together: int
     stopping: Callable[[], int]
 
     @property
@@ -79,10 +84,17 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
         if log is not None:
             stack.callback(log.close)
 
+        kept_s = -math.inf
+
         def after(training: Training) -> None:
-            if log is not None:
+            nonlocal kept_s
+            if log is None:
+                return
+            here_s, ending = time.monotonic(), training.step > 0 or training.epoch == training.recipe.epochs
+            if ending or job.device.type == "cpu" or here_s - kept_s >= _CUDA_CHECKPOINT_S:
                 run_folder.keep_checkpoint(folder, training)
-                log.write(training.history)
+                kept_s = here_s
+            log.write(training.history)
 
         yield from trainer.steps(
             training,
@@ -101,36 +113,51 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
 
 
 def side_by_side(
-    trainings: Sequence[Generator[None, None, dict[str, Any]]], device: torch.device
+    trainings: Mapping[int, Generator[None, None, dict[str, Any]]], device: torch.device
 ) -> list[dict[str, Any]]:
-    """Run trainings to their ends, a step of each in turn, on CUDA each on a stream of its own; return their results.
+    """Run trainings to their ends, a step of each in turn, on CUDA each on a stream of its own.
 
     The steps of one fill the gaps of the others: a batch of 128 small images does not fill a GPU.
 
+    Args:
+        trainings: by seed.
+        device: of all of them.
+
+    Returns:
+        Their results, in the order of the trainings.
+
     Raises:
         StopError: they were asked to stop; every one has written its checkpoint.
+        LtdataError: one of several has failed, which the message names.
     """
     results: dict[int, dict[str, Any]] = {}
-    running = dict(enumerate(trainings))
-    streams = {number: torch.cuda.Stream(device) if device.type == "cuda" else None for number in running}
+    running = dict(trainings)
+    streams = {seed: torch.cuda.Stream(device) if device.type == "cuda" else None for seed in running}
+    for stream in streams.values():
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream(device))
     stopped: StopError | None = None
     with ExitStack() as stack:
-        for training in trainings:
+        for training in trainings.values():
             stack.callback(training.close)
         while running:
-            for number, training in list(running.items()):
+            for seed, training in list(running.items()):
                 try:
-                    with torch.cuda.stream(streams[number]):
+                    with torch.cuda.stream(streams[seed]):
                         next(training)
                 except StopIteration as end:
-                    results[number] = end.value
-                    del running[number]
+                    results[seed] = end.value
+                    del running[seed]
                 except StopError as error:
-                    stopped = error
-                    del running[number]
+                    stopped = error.with_traceback(None)  # which would keep threads that work ahead
+                    del running[seed]
+                except LtdataError as error:
+                    if len(trainings) > 1:
+                        error.args = (f"seed {seed}: {error}", *error.args[1:])
+                    raise
     if stopped is not None:
         raise stopped
-    return [results[number] for number in sorted(results)]
+    return [results[seed] for seed in trainings]
 
 
 def make_result(training: Training, job: Job) -> dict[str, Any]:
@@ -160,6 +187,7 @@ def make_result(training: Training, job: Job) -> dict[str, Any]:
         "images_per_second": round(seen / training.seconds, 1),
         "device": devices.device_name(job.device),
         "processes": job.ranks.world,
+        "together": job.together,
         "versions": results.versions(),
     }
 
@@ -230,7 +258,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--together", type=click.IntRange(1), help="Seeds trained side by side  [default: on one GPU all, else 1]"
+    "--together", type=click.IntRange(1, 10), help="Seeds trained side by side  [default: on one GPU all, else 1]"
 )
 @click.option("--graph/--no-graph", default=True, help="On one GPU, replay each step as a CUDA graph  [default: yes]")
 @click.option(
@@ -293,7 +321,9 @@ def command(
     alone = here.world == 1
     if together is None:
         together = len(folders) if alone and chosen.type == "cuda" else 1
-    with _enough_memory(), ranks.joined(here, chosen), _stop_signals() if alone else nullcontext(lambda: 0) as stopping:
+    with ExitStack() as stack:
+        stack.enter_context(_enough_memory())
+        stack.enter_context(ranks.joined(here, chosen))
         images = {
             use: loading.load_split(place, manifest, split, recipe, memory, progress=not quiet)
             for use, split in (("train", "train"), ("test", evaluated_on))
@@ -301,14 +331,16 @@ def command(
         if recipe.val_per_class:
             kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
             images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
+        stopping = stack.enter_context(_stop_signals()) if alone else lambda: 0
         job = Job(
-            name, recipe, manifest, images, evaluated_on, eval_every, here, resume, force, not quiet, graph, stopping
-        )
+            name, recipe, manifest, images, evaluated_on, eval_every, here, resume, force, not quiet, graph, together,
+            stopping,
+        )  # fmt: skip
         done: list[dict[str, Any]] = []
         pending = list(folders.items())
         while pending:
             part, pending = pending[:together], pending[together:]
-            found = side_by_side([train(job, folder, number) for number, folder in part], chosen)
+            found = side_by_side({number: train(job, folder, number) for number, folder in part}, chosen)
             done += found
             for result, (_, folder) in zip(found, part, strict=True):
                 if here.rank == 0 and not as_json:
@@ -338,7 +370,8 @@ def _print(result: dict[str, Any], folder: Path) -> None:
     )
     best = accuracy["best_on_test"]
     if best is not None and best["epoch"] != recipe["epochs"]:
-        click.echo(f"(best of the evaluated epochs ON THE TEST SET: {best['overall']:.1f}, epoch {best['epoch']})")
+        shown = result.get("evaluated_on", "test").upper()
+        click.echo(f"(best of the evaluated epochs ON THE {shown} SET: {best['overall']:.1f}, epoch {best['epoch']})")
     if "val" in accuracy:
         click.echo(f"validation, {recipe['val_per_class']} images per class: {accuracy['val']['overall']:.1f}")
     click.echo(

@@ -7,6 +7,7 @@ the CPU, since no draw depends on what was drawn before.
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,7 +135,9 @@ def begin(recipe: Recipe, manifest: Manifest, training: Split, *, seed: int = 0)
     model = model.to(training.labels.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sgd = optimizer.make_optimizer(model, recipe, planner.expert_shares(counts, targets).tolist())
     average = copy.deepcopy(model).requires_grad_(requires_grad=False) if recipe.ema_decay else None
-    return Training(recipe, targets, counts, describe_split(manifest), seed, model, average, sgd)
+    return Training(
+        recipe, targets, counts, describe_split(manifest) | training.described(recipe), seed, model, average, sgd
+    )
 
 
 def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> None:
@@ -255,40 +258,45 @@ def _epoch(
         else _batched(training, network, images, drawn, terms, ranks_)
     )
     unseen: list[Tensor] = []
-    for losses in taken:
-        unseen.append(losses)
-        if len(unseen) == interval or training.step == last:
-            _check_finite(unseen, epoch, training.step, rates)
-            unseen = []
-            if not bar.disable:
-                mean = "/".join(f"{value:.3f}" for value in (training.loss_sum / training.step).tolist())
-                bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
-        bar.update(recipe.batch_size)
-        code = stopping()
-        if code and training.step < last:
-            _check_finite(unseen, epoch, training.step, rates)
-            training.seconds += time.perf_counter() - started
-            _ready_to_save(training, ranks_)
-            after(training)
-            raise StopError(
-                f"stopped after step {training.step} of epoch {epoch + 1}; the same command with --resume goes on", code
-            )
-        yield
+    with closing(taken):  # which ends the threads that work ahead
+        for losses in taken:
+            unseen.append(losses)
+            if len(unseen) == interval or training.step == last:
+                _check_finite(unseen, epoch, training.step, rates)
+                unseen = []
+                if not bar.disable:
+                    mean = "/".join(f"{value:.3f}" for value in (training.loss_sum / training.step).tolist())
+                    bar.set_postfix_str(f"loss {mean} lr {shown}", refresh=False)
+            bar.update(recipe.batch_size)
+            code = stopping()
+            if code and training.step < last:
+                _check_finite(unseen, epoch, training.step, rates)
+                training.seconds += time.perf_counter() - started
+                _ready_to_save(training, ranks_)
+                after(training)
+                raise StopError(
+                    f"stopped after step {training.step} of epoch {epoch + 1}; the same command with --resume goes on",
+                    code,
+                )
+            yield
     training.seconds += time.perf_counter() - started
     return rates
 
 
-def _stepped(training: Training, stepper: Stepper, drawn: Draws, terms: LossTerms) -> Iterator[Tensor]:
+def _stepped(training: Training, stepper: Stepper, drawn: Draws, terms: LossTerms) -> Generator[Tensor, None, None]:
     """Step on static tensors; yield each step's losses, (expert,)."""
     stepper.begin_epoch(drawn, terms)
-    for step in range(training.step, len(drawn.index)):
-        stepper.step()
-        yield stepper.losses[step]
+    try:
+        for step in range(training.step, len(drawn.index)):
+            stepper.step()
+            yield stepper.losses[step]
+    finally:
+        stepper.end_epoch()
 
 
 def _batched(
     training: Training, network: nn.Module, images: Split, drawn: Draws, terms: LossTerms, ranks_: Ranks
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Step on batch after batch; yield each step's losses, (expert,)."""
     for batch in dataset.batches(
         images, drawn, training.recipe, start=training.step, rank=ranks_.rank, world=ranks_.world

@@ -34,7 +34,7 @@ Box = tuple[int, int, int, int]
 
 
 def ours(args: argparse.Namespace) -> contest.Stream:
-    """Stream crops of ace_ref out of the shards, as its trainer gets them; the digest of every file is checked."""
+    """Stream crops of ace_ref out of the shards, as its trainer gets them, digests checked in the first pass."""
     import torch
 
     from ace_ref import jpeg

@@ -14,7 +14,8 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,7 +195,8 @@ def read_images(
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
     bar = tqdm(total=len(samples), unit=" images", desc=f"read {split}", disable=None if progress else True)
-    with bar, ThreadPoolExecutor(workers or default_workers()) as pool:
+    pool = ThreadPoolExecutor(workers or default_workers())
+    with bar, closing_pool(pool):
         for shard, (rows, names, decoded) in zip(
             shards, pool.map(lambda shard: _decode_shard(store, split, shard, samples), shards), strict=True
         ):
@@ -216,6 +218,15 @@ def read_images(
     if pixels is None or not seen.all():
         raise MismatchError(f"{folder}: {int((~seen).sum())} {split} images are in no shard; build it again")
     return pixels, samples.labels
+
+
+@contextmanager
+def closing_pool(pool: Executor) -> Iterator[None]:
+    """Shut a pool down at the end, without the work that it has not begun: of use after an error only."""
+    try:
+        yield
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def default_workers() -> int:

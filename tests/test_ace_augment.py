@@ -81,17 +81,15 @@ def test_any_number_of_ranks_and_any_start_give_the_same_batches(values):
             assert torch.equal(late.images, batch.images)
 
 
-@pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (28, 20)])
-def test_indexed_windows_are_the_gather(planar, shape):
+def test_indexed_windows_are_the_gather(shape):
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (9, *shape, 3), dtype=np.uint8))
     for padding_px in (0, 1, 4):
         many = [rng.integers(0, limit, 200) for limit in (9, 2 * padding_px + 1, 2 * padding_px + 1)]
         draws_ = [torch.from_numpy(each) for each in (*many, rng.random(200) < 0.5)]
         expected = augment.gather(pixels, *draws_, padding_px=padding_px)
-        found = augment.cut(augment.windows(pixels, padding_px, planar=planar), *draws_)
-        assert torch.equal(found.permute(0, 2, 3, 1) if planar else found, expected)
+        assert torch.equal(augment.cut(augment.windows(pixels, padding_px), *draws_), expected)
 
 
 def test_held_out_images_are_the_last_of_every_class():

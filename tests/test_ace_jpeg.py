@@ -174,7 +174,7 @@ def test_resizing_is_torchvisions_and_pillows(decoder: str, torchvision: ModuleT
 @pytest.mark.parametrize("size", [(300, 200), (201, 333), (40, 50), (64, 64), (1, 9)])
 def test_a_short_side_is_torchvisions(decoder: str, torchvision: ModuleType, size: tuple[int, int]) -> None:
     data = photo(2, size=size)
-    found = jpeg.resized(data, short_side_px=64)
+    found = jpeg.resized(data, least_px=64, most_px=64)
     planes = torch.from_numpy(pillow(data)).permute(2, 0, 1)
     expected = torchvision.transforms.v2.functional.resize(planes, [64], antialias=True).permute(1, 2, 0).numpy()
     assert found.shape == expected.shape
@@ -185,7 +185,7 @@ def test_a_short_side_is_torchvisions(decoder: str, torchvision: ModuleType, siz
 def test_a_sliver_is_not_blown_up(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 256 * 256 * 99 - 1)
     with pytest.raises(ValueError, match=r"^1 x 99 pixels would be 256 x 25344 with that shorter side$"):
-        jpeg.resized(PLAIN["a row"], short_side_px=256)
+        jpeg.resized(PLAIN["a row"], least_px=256, most_px=256)
 
 
 # Sizes and boxes
@@ -233,7 +233,7 @@ def test_a_crop_goes_where_it_is_told(decoder: str) -> None:
 
 
 def test_a_result_can_be_written_to(decoder: str) -> None:
-    for found in (jpeg.decode(PLAIN["grey"]), jpeg.resized(PLAIN["grey"], short_side_px=8)):
+    for found in (jpeg.decode(PLAIN["grey"]), jpeg.resized(PLAIN["grey"], least_px=8, most_px=8)):
         assert found.flags.writeable
         assert found.flags.c_contiguous
 
@@ -257,7 +257,7 @@ def test_broken_files_are_errors(decoder: str, data: bytes) -> None:
     for attempt in (
         lambda: jpeg.decode(data),
         lambda: jpeg.resized_crop(data, always((0, 0, 1, 1)), side_px=8),
-        lambda: jpeg.resized(data, short_side_px=8),
+        lambda: jpeg.resized(data, least_px=8, most_px=8),
     ):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 (Pillow's own words)
             attempt()
