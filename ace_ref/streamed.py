@@ -36,7 +36,7 @@ from ltdata.remote import Remote, stream
 from ltdata.shards import ShardPlan
 
 _AHEAD = 2  # batches under way beside the one that is trained on
-_TASK_IMAGES = 16  # for a thread at once: one at a time, handing them over costs a tenth
+_TASK_IMAGES = 4  # for a thread at once: one at a time, handing them over costs a tenth
 _EVERY = slice(None)
 
 Work = Callable[[Tensor], None]  # fills its place in a batch, uint8 (side, side, 3), when a thread comes to it
