@@ -61,16 +61,9 @@ class Split(Protocol):
         """Yield labels and what is evaluated of all images, batch by batch: int64 (batch,), uint8 (batch, h, w, 3)."""
 
 
-@dataclass(frozen=True)
-class ResidentSplit:
-    """Hold images of one size.
+class _Labelled:
+    """Know the labels of a set, on its device, and draw orders from them."""
 
-    Attributes:
-        pixels: uint8 (n, height, width, 3), 0-255.
-        labels: int64 (n,).
-    """
-
-    pixels: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
@@ -81,6 +74,23 @@ class ResidentSplit:
     def host_labels(self) -> NDArray[np.int64]:
         """Return the labels as an array."""
         return self.labels.cpu().numpy()
+
+    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Draw the order of an epoch, see `ltdata.sampling`."""
+        return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
+
+
+@dataclass(frozen=True)
+class ResidentSplit(_Labelled):
+    """Hold images of one size.
+
+    Attributes:
+        pixels: uint8 (n, height, width, 3), 0-255.
+        labels: int64 (n,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
 
     @cached_property
     def _windows(self) -> dict[int, NDArray[np.uint8]]:
@@ -99,10 +109,6 @@ class ResidentSplit:
     def described(self, recipe: Recipe) -> dict[str, str]:  # noqa: ARG002 - of the protocol
         """Say nothing: these are the shards' own pixels."""
         return {}
-
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw the order of an epoch, see `ltdata.sampling`."""
-        return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
 
     def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
@@ -138,7 +144,7 @@ class ResidentSplit:
 
 
 @dataclass(frozen=True)
-class RaggedSplit:
+class RaggedSplit(_Labelled):
     """Hold photographs with a common short side.
 
     Attributes:
@@ -152,15 +158,6 @@ class RaggedSplit:
     offset: NDArray[np.int64]
     size: NDArray[np.int64]
     labels: Tensor
-
-    def __len__(self) -> int:
-        """Count the images."""
-        return len(self.labels)
-
-    @cached_property
-    def host_labels(self) -> NDArray[np.int64]:
-        """Return the labels as an array."""
-        return self.labels.cpu().numpy()
 
     def take(self, index: NDArray[np.int64]) -> "RaggedSplit":
         """Return the images at some positions, in that order; no pixel is copied."""
@@ -179,10 +176,6 @@ class RaggedSplit:
     def described(self, recipe: Recipe) -> dict[str, str]:
         """Say at which short side photographs are held, since crops of them are not those of the originals."""
         return {"pixels": f"resident, short side {recipe.crop_px} to {recipe.short_side_px} px"}
-
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw the order of an epoch, see `ltdata.sampling`."""
-        return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
 
     def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
