@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ace_ref import augment
-from ace_ref.draws import Draws
+from ace_ref.draws import Draws, Split
 from ace_ref.recipe import Recipe
-from ace_ref.resident import Split
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ again without the ones before it, and any number of ranks cuts one global plan. 
 epoch of CIFAR-100-LT takes a millisecond, and goes to the device as tables: CPU and CUDA train on the same draws.
 """
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,9 +16,6 @@ from torch import Tensor
 
 from ace_ref import policies
 from ace_ref.recipe import Recipe
-
-if TYPE_CHECKING:
-    from ace_ref.resident import Split
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,40 @@ class Draws:
         return self.partner is not None
 
 
-def draw_epoch(split: "Split", recipe: Recipe, *, seed: int, epoch: int) -> Draws:
+class Split(Protocol):
+    """Give the images of a split, wherever they are; `labels`, int64 (n,), are on the device of the training."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the labels where the training is."""
+
+    @property
+    def host_labels(self) -> NDArray[np.int64]:
+        """Return the labels as an array."""
+
+    def __len__(self) -> int:
+        """Count the images."""
+
+    def take(self, index: NDArray[np.int64]) -> "Split":
+        """Return the images at some positions, in that order."""
+
+    def crop_px(self, recipe: Recipe) -> tuple[int, int]:
+        """Return height and width of what a recipe crops."""
+
+    def described(self, recipe: Recipe) -> dict[str, str]:
+        """Say which pixels are cropped, where that is not what the shards hold in one size."""
+
+    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Draw the order of an epoch: positions, int64 (n,)."""
+
+    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
+        """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
+
+    def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield labels and what is evaluated of all images, batch by batch: int64 (batch,), uint8 (batch, h, w, 3)."""
+
+
+def draw_epoch(split: Split, recipe: Recipe, *, seed: int, epoch: int) -> Draws:
     """Draw an epoch: an order of the images cut into whole batches, and what happens to each.
 
     Args:

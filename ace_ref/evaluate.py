@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ace_ref import aggregation, augment, devices, loading, results
 from ace_ref.checkpoint import Checkpoint, describe_split, load_checkpoint
+from ace_ref.draws import Split
 from ace_ref.loading import Memory
 from ace_ref.ranks import Ranks, add
-from ace_ref.resident import Split
 from ltdata import console
 from ltdata.errors import MismatchError
 from ltdata.groups import RULES

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ace_ref import devices, jpeg
+from ace_ref.draws import Split
 from ace_ref.recipe import Recipe
-from ace_ref.resident import RaggedSplit, ResidentSplit, Split
+from ace_ref.resident import RaggedSplit, ResidentSplit
 from ace_ref.streamed import RemoteSplit, StreamedSplit, shard_order
 from ltdata import reader
 from ltdata.access import OpenImages, open_images

@@ -12,7 +12,6 @@ Both give, step by step, the augmented bytes of a training, and the central crop
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,39 +25,6 @@ from ltdata import sampling
 from ltdata.reader import default_workers
 
 _CHUNK_IMAGES = 4096  # through a policy at once: large enough for few calls, small enough for the cache
-
-
-class Split(Protocol):
-    """Give the images of a split, wherever they are; `labels`, int64 (n,), are on the device of the training."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Return the labels where the training is."""
-
-    @property
-    def host_labels(self) -> NDArray[np.int64]:
-        """Return the labels as an array."""
-
-    def __len__(self) -> int:
-        """Count the images."""
-
-    def take(self, index: NDArray[np.int64]) -> "Split":
-        """Return the images at some positions, in that order."""
-
-    def crop_px(self, recipe: Recipe) -> tuple[int, int]:
-        """Return height and width of what a recipe crops."""
-
-    def described(self, recipe: Recipe) -> dict[str, str]:
-        """Say which pixels are cropped, where that is not what the shards hold in one size."""
-
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw the order of an epoch: positions, int64 (n,)."""
-
-    def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
-        """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
-
-    def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield labels and what is evaluated of all images, batch by batch: int64 (batch,), uint8 (batch, h, w, 3)."""
 
 
 class _Labelled:

@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from ace_ref import recipe as recipes
-from ace_ref import results, trainer
+from ace_ref import results, state
 from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
 from ace_ref.recipe import Recipe
-from ace_ref.trainer import Training
+from ace_ref.state import Training
 from ltdata.errors import MismatchError, UsageError
 from ltdata.files import output_errors, sha256_file, write_atomic
 from ltdata.manifest import Manifest
@@ -120,7 +120,7 @@ def go_on(training: Training, folder: Path) -> None:
         if progress is None:
             raise MismatchError(f"{path}: holds weights only, nothing to go on from")
         _refuse_another(path, checkpoint, training)
-        trainer.resume(training, checkpoint, progress)
+        state.resume(training, checkpoint, progress)
         return
 
 

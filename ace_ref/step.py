@@ -14,7 +14,6 @@ copies do wait.
 from collections.abc import Generator
 from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,20 +21,18 @@ from torch import Tensor, nn
 
 from ace_ref import augment, kernels, ranks
 from ace_ref.dataset import Batch
-from ace_ref.draws import Draws
+from ace_ref.draws import Draws, Split
 from ace_ref.loss import LossTerms, expert_losses
 from ace_ref.ranks import Ranks
-from ace_ref.resident import RaggedSplit, ResidentSplit, Split, resized_boxes
+from ace_ref.resident import RaggedSplit, ResidentSplit, resized_boxes
+from ace_ref.state import Training
 from ace_ref.streamed import RemoteSplit, StreamedSplit
-
-if TYPE_CHECKING:
-    from ace_ref.trainer import Training
 
 _WARM_UP_STEPS = 3  # before a capture: libraries choose their algorithms and workspaces, autograd its buffers
 
 
 def take_step(
-    training: "Training",
+    training: Training,
     network: nn.Module,
     batch: Batch,
     terms: LossTerms,
@@ -78,7 +75,7 @@ class Stepper:
         capture: replay CUDA graphs; else call by call.
     """
 
-    def __init__(self, training: "Training", network: nn.Module, images: Split, *, capture: bool) -> None:
+    def __init__(self, training: Training, network: nn.Module, images: Split, *, capture: bool) -> None:
         recipe, device = training.recipe, images.labels.device
         self.training, self.network, self.images = training, network, images
         self.capture, self.device, self.mixed = capture, device, False

@@ -21,15 +21,16 @@ from typing import Any
 import click
 import torch
 
-from ace_ref import devices, loading, ranks, resident, results, run_folder, summary, trainer
+from ace_ref import devices, loading, ranks, resident, results, run_folder, state, summary, trainer
 from ace_ref import recipe as recipes
+from ace_ref.draws import Split
 from ace_ref.evaluate import evaluate
 from ace_ref.loading import Memory
 from ace_ref.logs import Log
 from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
-from ace_ref.resident import Split
-from ace_ref.trainer import StopError, Training
+from ace_ref.state import Training
+from ace_ref.trainer import StopError
 from ltdata import console, reader
 from ltdata.errors import LtdataError, UsageError
 from ltdata.files import exclusive
@@ -75,7 +76,7 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             if first and job.progress:
                 click.echo(f"{folder}: this training is finished; --force trains it again", err=True)
             return before
-        training = trainer.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
+        training = state.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
         if job.resume:
             run_folder.go_on(training, folder)
         elif first:

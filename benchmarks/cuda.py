@@ -34,7 +34,7 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ace_ref import augment, devices, kernels, train, trainer
+from ace_ref import augment, devices, kernels, state, train, trainer
 from ace_ref.loss import expert_losses
 from ace_ref.recipe import load_recipe
 from ace_ref.resident import ResidentSplit
@@ -202,7 +202,7 @@ def resnet50(device: torch.device) -> dict[str, Any]:
         content_sha256="",
         created_by={},
     )
-    training = trainer.begin(recipe, manifest, split)
+    training = state.begin(recipe, manifest, split)
     running = trainer.steps(training, split)
     for _ in range(steps):  # warm up, and capture
         next(running)
@@ -292,9 +292,9 @@ def baseline_epoch_s(args: argparse.Namespace, device: torch.device) -> float:
     pixels, labels = reader.read_images(args.shards, manifest, "train")
     recipe = load_recipe("tiny" if args.dry_run else "cifar", "ace", source="cifar100", imbalance_factor=100)
     split = ResidentSplit(torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device))
-    training = trainer.begin(recipe, manifest, split)
+    training = state.begin(recipe, manifest, split)
     sgd = torch.optim.SGD(training.model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    terms = trainer.terms_of(training, device)
+    terms = state.terms_of(training, device)
     pictures = Pictures(pixels, labels)
     loader = DataLoader(
         pictures,

@@ -15,7 +15,7 @@ from photos import photo, put
 from test_ace_step import with_stepper
 from test_ace_trainer import weights
 
-from ace_ref import devices, jpeg, loading, run_folder, train, trainer
+from ace_ref import devices, jpeg, loading, run_folder, state, train, trainer
 from ace_ref.dataset import batches
 from ace_ref.draws import draw_epoch
 from ace_ref.loading import Memory, load_split, open_shards
@@ -145,7 +145,7 @@ def test_any_number_of_ranks_and_any_start_give_the_same_batches(photographs, re
 def test_photographs_train_on_static_tensors_as_in_batches(photographs, resident_gb, values):
     recipe = RECIPE.with_values({"epochs": 2, "milestones": [1], "mean": [0.5] * 3, "std": [0.2] * 3, **values})
     split, manifest = load(photographs, recipe, resident_gb=resident_gb), read_manifest(photographs)
-    batched, static = (trainer.begin(recipe, manifest, split, seed=1) for _ in range(2))
+    batched, static = (state.begin(recipe, manifest, split, seed=1) for _ in range(2))
     trainer.run(batched, split)
     with_stepper(static, split)
     expected = weights(batched)
@@ -260,13 +260,13 @@ def test_a_run_does_not_go_on_with_other_pixels(photographs, tmp_path):
 
     manifest, recipe = read_manifest(photographs), RECIPE.with_values({"mean": [0.5] * 3, "std": [0.2] * 3})
     resident, streamed = load(photographs, recipe), load(photographs, recipe, resident_gb=0)
-    training = trainer.begin(recipe, manifest, resident)
+    training = state.begin(recipe, manifest, resident)
     with pytest.raises(StopError):
         trainer.run(training, resident, stopping=lambda: 130)
     run_folder.keep_checkpoint(tmp_path, training)
-    run_folder.go_on(trainer.begin(recipe, manifest, resident), tmp_path)
+    run_folder.go_on(state.begin(recipe, manifest, resident), tmp_path)
     with pytest.raises(MismatchError, match=r"pixels 'resident, short side 24 to 32 px', not 'streamed, originals'"):
-        run_folder.go_on(trainer.begin(recipe, manifest, streamed), tmp_path)
+        run_folder.go_on(state.begin(recipe, manifest, streamed), tmp_path)
 
 
 def test_threads_of_a_pool_compute_alone():

@@ -12,7 +12,7 @@ from ace_ref.network import AceNetwork
 from ace_ref.optimizer import make_optimizer, schedule, set_learning_rates
 from ace_ref.recipe import load_recipe
 from ace_ref.resident import ResidentSplit
-from ace_ref.trainer import begin
+from ace_ref.state import begin
 
 SHARES = [1.0, 0.304, 0.032]
 

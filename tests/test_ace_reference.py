@@ -17,7 +17,8 @@ from ace_ref.evaluate import count_correct
 from ace_ref.network import AceNetwork
 from ace_ref.recipe import load_recipe
 from ace_ref.resident import ResidentSplit
-from ace_ref.trainer import begin, run
+from ace_ref.state import begin
+from ace_ref.trainer import run
 from ltdata.manifest import Manifest, Split, describe_rule
 from ltdata.planner import target_categories
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_ace_trainer import COUNTS, SWITCHES, TINY, make_split, weights
 
-from ace_ref import step, trainer
+from ace_ref import state, step, trainer
+from ace_ref.state import Training
 from ace_ref.step import Stepper
-from ace_ref.trainer import Training
 
 RESIZED = {"crop": "resized", "crop_px": 24, "jitter": 0.4}
 WAYS = SWITCHES | {
@@ -37,7 +37,7 @@ def with_stepper(training: Training, images, **options) -> None:
 def test_static_tensors_train_as_batches_do_bit_for_bit(switches):
     images, manifest = make_split(COUNTS)
     recipe = TINY.with_values(switches)
-    batched, static = (trainer.begin(recipe, manifest, images, seed=1) for _ in range(2))
+    batched, static = (state.begin(recipe, manifest, images, seed=1) for _ in range(2))
     trainer.run(batched, images)
     with_stepper(static, images)
     expected = weights(batched)
@@ -49,12 +49,12 @@ def test_static_tensors_train_as_batches_do_bit_for_bit(switches):
 def test_static_tensors_go_on_from_any_step_bit_for_bit(stop):
     images, manifest = make_split(COUNTS)
     recipe = TINY.with_values({"mixup_alpha": 0.5, "plain_epochs": 1})
-    whole, part, again = (trainer.begin(recipe, manifest, images, seed=1) for _ in range(3))
+    whole, part, again = (state.begin(recipe, manifest, images, seed=1) for _ in range(3))
     with_stepper(whole, images)
     asked = iter([0] * (stop - 1) + [130] * 99)
     with pytest.raises(trainer.StopError):
         with_stepper(part, images, stopping=lambda: next(asked))
-    trainer.resume(again, part.evaluated(), part.progress())
+    state.resume(again, part.evaluated(), part.progress())
     with_stepper(again, images)
     expected = weights(whole)
     assert all(torch.equal(found, expected[name]) for name, found in weights(again).items())
@@ -62,17 +62,17 @@ def test_static_tensors_go_on_from_any_step_bit_for_bit(stop):
 
 def test_a_loss_that_is_not_finite_is_named_by_its_step():
     images, manifest = make_split(COUNTS)
-    training = trainer.begin(TINY.with_values({"lr": 1e30}), manifest, images)
+    training = state.begin(TINY.with_values({"lr": 1e30}), manifest, images)
     with pytest.raises(trainer.LtdataError, match=r"at epoch 1, step \d"):
         with_stepper(training, images)
 
 
 def test_trainings_that_take_turns_compute_what_each_does_alone():
     images, manifest = make_split(COUNTS)
-    alone = [trainer.begin(TINY, manifest, images, seed=seed) for seed in range(3)]
+    alone = [state.begin(TINY, manifest, images, seed=seed) for seed in range(3)]
     for training in alone:
         trainer.run(training, images)
-    together = [trainer.begin(TINY, manifest, images, seed=seed) for seed in range(3)]
+    together = [state.begin(TINY, manifest, images, seed=seed) for seed in range(3)]
     running = [trainer.steps(training, images) for training in together]
     while running:
         running = [each for each in running if next(each, "over") != "over"]
@@ -87,7 +87,7 @@ def test_a_captured_step_trains_as_the_calls_one_by_one(switches):
     images, manifest = make_split(COUNTS)
     on_device = type(images)(images.pixels.cuda(), images.labels.cuda())
     recipe = TINY.with_values(switches)
-    captured, eager = (trainer.begin(recipe, manifest, on_device, seed=1) for _ in range(2))
+    captured, eager = (state.begin(recipe, manifest, on_device, seed=1) for _ in range(2))
     trainer.run(captured, on_device, graph=True)
     trainer.run(eager, on_device, graph=False)
     expected = weights(eager)
@@ -101,7 +101,7 @@ def test_a_cuda_training_starts_as_the_cpu_one_does():
     on_device = type(images)(images.pixels.cuda(), images.labels.cuda())
     found = []
     for split in (images, on_device):
-        training = trainer.begin(TINY, manifest, split, seed=1)
+        training = state.begin(TINY, manifest, split, seed=1)
         next(trainer.steps(training, split))
         found.append(training.loss_sum.tolist())
     assert found[1] == pytest.approx(found[0], rel=1e-3)

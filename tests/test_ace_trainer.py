@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ace_ref import augment, dataset, step, trainer
+from ace_ref import augment, dataset, state, step, trainer
 from ace_ref.checkpoint import Checkpoint, load_progress, save_checkpoint
 from ace_ref.draws import draw_epoch
 from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe, load_recipe
 from ace_ref.resident import ResidentSplit
-from ace_ref.trainer import StopError, Training
+from ace_ref.state import Training
+from ace_ref.trainer import StopError
 from ltdata.errors import MismatchError, UsageError
 from ltdata.manifest import Manifest, Split, describe_rule
 
@@ -63,17 +64,17 @@ def test_a_training_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, switches, 
     """4 steps an epoch: in the first, at its end, after the first, in the second, at the last stop that can be."""
     images, manifest = make_split(COUNTS)
     recipe = TINY.with_values(switches)
-    whole = trainer.begin(recipe, manifest, images, seed=1)
+    whole = state.begin(recipe, manifest, images, seed=1)
     trainer.run(whole, images)
-    part = trainer.begin(recipe, manifest, images, seed=1)
+    part = state.begin(recipe, manifest, images, seed=1)
     asked = iter([0] * (stop - 1) + [130] * 99)
     with pytest.raises(StopError, match="--resume"):
         trainer.run(part, images, stopping=lambda: next(asked))
     save_checkpoint(tmp_path / "c", part.evaluated(), part.progress())
     checkpoint, progress = load_progress(tmp_path / "c")
-    again = trainer.begin(recipe, manifest, images, seed=1)
+    again = state.begin(recipe, manifest, images, seed=1)
     assert progress is not None
-    trainer.resume(again, checkpoint, progress)
+    state.resume(again, checkpoint, progress)
     trainer.run(again, images)
     expected = weights(whole)
     assert all(torch.equal(found, expected[name]) for name, found in weights(again).items())
@@ -82,10 +83,10 @@ def test_a_training_stopped_at_any_step_goes_on_bit_for_bit(tmp_path, switches, 
 
 def one_step(recipe: Recipe) -> tuple[Training, torch.Tensor]:
     images, manifest = make_split(COUNTS)
-    training = trainer.begin(recipe, manifest, images)
+    training = state.begin(recipe, manifest, images)
     training.model.train()
     batch = next(iter(dataset.batches(images, draw_epoch(images, recipe, seed=0, epoch=0), recipe)))
-    terms = trainer.terms_of(training, torch.device("cpu"))
+    terms = state.terms_of(training, torch.device("cpu"))
     return training, step.take_step(training, training.model, batch, terms, Ranks())
 
 
@@ -109,9 +110,9 @@ def test_one_training_step_is_pinned():
 def test_an_expert_without_samples_moves_by_weight_decay_and_momentum_alone():
     images, manifest = make_split(COUNTS)
     recipe = TINY.with_values({"weight_decay": 0.1})
-    training = trainer.begin(recipe, manifest, images)
+    training = state.begin(recipe, manifest, images)
     training.model.train()
-    terms = trainer.terms_of(training, torch.device("cpu"))
+    terms = state.terms_of(training, torch.device("cpu"))
     rates = [group["lr"] for group in training.sgd.param_groups]
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in before.items()}
@@ -132,7 +133,7 @@ def test_an_expert_without_samples_moves_by_weight_decay_and_momentum_alone():
 def test_weights_that_are_not_finite_are_never_saved():
     """The loss of the last step of an epoch was finite, what it did to the weights was not."""
     images, manifest = make_split(COUNTS)
-    training = trainer.begin(TINY, manifest, images)
+    training = state.begin(TINY, manifest, images)
     saved = []
     take = step.take_step
 
@@ -153,7 +154,7 @@ def test_64_images_are_learned_by_heart():
         {"epochs": 60, "milestones": [45], "crop_padding_px": 0, "flip": False, "weight_decay": 0.0}
         | {"planner": "all", "complementary": "none", "scale": "none"}
     )
-    training = trainer.begin(recipe, manifest, images)
+    training = state.begin(recipe, manifest, images)
     trainer.run(training, images)
     model = training.model.eval()
     constants = augment.constants(recipe.mean, recipe.std, (32, 32), torch.device("cpu"))
@@ -164,7 +165,7 @@ def test_64_images_are_learned_by_heart():
 def test_the_average_follows_its_formula():
     recipe = TINY.with_values({"ema_decay": 0.75})
     plain, averaged = one_step(TINY)[0], one_step(recipe)[0]
-    start = trainer.begin(recipe, make_split(COUNTS)[1], make_split(COUNTS)[0]).model.state_dict()
+    start = state.begin(recipe, make_split(COUNTS)[1], make_split(COUNTS)[0]).model.state_dict()
     assert averaged.average is not None
     for name, found in averaged.average.state_dict().items():
         new = plain.model.state_dict()[name]
@@ -174,7 +175,7 @@ def test_the_average_follows_its_formula():
 
 def test_a_checkpoint_with_any_flipped_bit_is_refused(tmp_path):
     images, manifest = make_split(COUNTS)
-    training = trainer.begin(TINY, manifest, images)
+    training = state.begin(TINY, manifest, images)
     save_checkpoint(tmp_path / "c", training.evaluated(), training.progress())
     data = (tmp_path / "c").read_bytes()
     rng = np.random.default_rng(0)
@@ -197,4 +198,4 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 def test_batch_larger_than_the_set_is_refused():
     images, manifest = make_split(COUNTS)
     with pytest.raises(UsageError, match="batch_size 128: noise has 75"):
-        trainer.begin(TINY.with_values({"batch_size": 128}), manifest, images)
+        state.begin(TINY.with_values({"batch_size": 128}), manifest, images)
