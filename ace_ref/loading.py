@@ -121,7 +121,7 @@ def load_split(
         return _one_size(place, manifest, split, memory, progress=progress)
     images = open_images(place, manifest, split)
     with images:
-        size = _sizes(images, progress=progress)
+        size = _sizes(images, split, progress=progress)
         shown = held_size(size, recipe)
         if int(shown.prod(axis=1).sum()) * 3 > memory.limit_bytes:
             return StreamedSplit(images, np.arange(len(images)), torch.from_numpy(images.labels).to(device))
@@ -131,7 +131,7 @@ def load_split(
             place if memory.cache else None,
             f"{split}-{recipe.crop_px}-{recipe.short_side_px}",
             manifest.splits[split].samples_sha256,
-            lambda: {"flat": _decoded(images, shown, recipe, progress=progress)},
+            lambda: {"flat": _decoded(images, shown, recipe, split, progress=progress)},
         )
     ends = np.cumsum(shown.prod(axis=1) * 3)
     flat, labels = (torch.from_numpy(values).to(device) for values in (arrays["flat"], images.labels))
@@ -174,7 +174,7 @@ def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]
     return pixels
 
 
-def _sizes(images: OpenImages, *, progress: bool) -> NDArray[np.int64]:
+def _sizes(images: OpenImages, split: str, *, progress: bool) -> NDArray[np.int64]:
     """Read the heights and widths of all images from their first bytes: int64 (n, 2)."""
 
     def size(row: int) -> tuple[int, int]:
@@ -183,10 +183,12 @@ def _sizes(images: OpenImages, *, progress: bool) -> NDArray[np.int64]:
         except ValueError:  # the header is longer, or the image of another kind
             return jpeg.size(images.read(row))
 
-    return np.array(_mapped(images, size, "sizes", progress=progress), dtype=np.int64).reshape(-1, 2)
+    return np.array(_mapped(images, size, f"sizes of {split}", progress=progress), dtype=np.int64).reshape(-1, 2)
 
 
-def _decoded(images: OpenImages, size: NDArray[np.int64], recipe: Recipe, *, progress: bool) -> NDArray[np.uint8]:
+def _decoded(
+    images: OpenImages, size: NDArray[np.int64], recipe: Recipe, split: str, *, progress: bool
+) -> NDArray[np.uint8]:
     """Decode photographs at a common short side, one after the other: uint8 (bytes,)."""
     ends = np.cumsum(size.prod(axis=1) * 3)
     flat = np.empty(int(ends[-1]), dtype=np.uint8)
@@ -197,7 +199,7 @@ def _decoded(images: OpenImages, size: NDArray[np.int64], recipe: Recipe, *, pro
             raise ValueError(f"{pixels.shape[:2]} pixels, its header says another size")
         flat[ends[row] - pixels.size : ends[row]] = pixels.ravel()
 
-    _mapped(images, place, "decode", progress=progress)
+    _mapped(images, place, f"decode {split}", progress=progress)
     return flat
 
 
@@ -210,7 +212,8 @@ def _mapped(images: OpenImages, work: Callable[[int], Any], title: str, *, progr
         except ValueError as error:
             if isinstance(error, LtdataError):
                 raise
-            raise MismatchError(f"{images.place(row)} is not readable ({error})") from error
+            reason = f"is not readable ({error}); ltdata verify names its source"
+            raise MismatchError(f"{images.place(row)} {reason}") from error
 
     pool = devices.single_threads(default_workers())
     with reader.closing_pool(pool):

@@ -14,12 +14,11 @@ import click
 
 from ace_ref import recipe as recipes
 from ace_ref import results, state
-from ace_ref.checkpoint import Checkpoint, describe_split, load_progress, save_checkpoint
+from ace_ref.checkpoint import Checkpoint, load_progress, save_checkpoint
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ltdata.errors import MismatchError, UsageError
 from ltdata.files import output_errors, sha256_file, write_atomic
-from ltdata.manifest import Manifest
 
 RESULT_NAME = "result.json"
 MODEL_NAME = "model.safetensors"
@@ -27,7 +26,7 @@ CHECKPOINTS_NAME = "checkpoints"
 _KEPT_CHECKPOINTS = 2
 
 
-def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume: bool, force: bool) -> None:
+def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, resume: bool, force: bool) -> None:
     """Make the output folder before any work is done.
 
     Raises:
@@ -41,9 +40,9 @@ def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume
         return
     unfinished = bool(checkpoints(folder))
     if (folder / RESULT_NAME).exists():
-        if _result_of(folder, recipe, manifest, seed) is None:
+        if _result_of(folder, recipe, split, seed) is None:
             raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
-        if finished(folder, recipe, manifest, seed) is None and not resume:
+        if finished(folder, recipe, split, seed) is None and not resume:
             raise MismatchError(
                 f"{folder / MODEL_NAME}: is not the model of the result beside it; --resume writes it again from "
                 "the last checkpoint, --force trains anew"
@@ -54,20 +53,20 @@ def claim(folder: Path, recipe: Recipe, manifest: Manifest, seed: int, *, resume
         raise UsageError(f"{folder}: holds the model of another training; choose another --out, or --force")
 
 
-def finished(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
+def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:
     """Return the result of this very training, if it lies in the folder and its model beside it, bit for bit."""
-    result, model = _result_of(folder, recipe, manifest, seed), folder / MODEL_NAME
+    result, model = _result_of(folder, recipe, split, seed), folder / MODEL_NAME
     whole = result is not None and model.is_file() and sha256_file(model) == result.get("model_sha256")
     return result if whole else None
 
 
-def _result_of(folder: Path, recipe: Recipe, manifest: Manifest, seed: int) -> dict[str, Any] | None:
+def _result_of(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:
     try:
         before: dict[str, Any] = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
         trained = recipes.from_json(before["recipe"])  # which gives values that came later their defaults
         asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
         same = trained == asked and before["seed"] == seed
-        return before if same and describe_split(manifest).items() <= before["split"].items() else None
+        return before if same and before["split"] == split else None
     except (OSError, ValueError, KeyError, TypeError):  # a UsageError is a ValueError
         return None
 

@@ -84,15 +84,15 @@ def begin(recipe: Recipe, manifest: Manifest, training: Split, *, seed: int = 0)
     Raises:
         UsageError: the recipe does not fit the split.
     """
-    if len(training) < recipe.batch_size:
-        raise UsageError(
-            f"batch_size {recipe.batch_size}: {manifest.name} has {len(training)} training images; set a smaller one"
-        )
     counts = manifest.class_counts - recipe.val_per_class
     if recipe.val_per_class and counts.min() < 1:
         raise UsageError(
             f"val_per_class {recipe.val_per_class}: class {int(counts.argmin())} of {manifest.name} has "
             f"{int(manifest.class_counts.min())} images; at least one must stay for training"
+        )
+    if len(training) < recipe.batch_size:
+        raise UsageError(
+            f"batch_size {recipe.batch_size}: {manifest.name} has {len(training)} training images; set a smaller one"
         )
     if not recipe.mean:
         if not isinstance(training, ResidentSplit):

@@ -73,8 +73,8 @@ class _Streams(ABC):
         return recipe.crop_px, recipe.crop_px
 
     def described(self, recipe: Recipe) -> dict[str, str]:  # noqa: ARG002 - of the protocol
-        """Say that crops are of the originals."""
-        return {"pixels": "streamed, originals"}
+        """Say that crops are of the originals, and where they come from, which decides their order."""
+        return {"pixels": "originals, from a server" if isinstance(self, RemoteSplit) else "originals"}
 
     def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
         """Yield, from step `start` on, the augmented bytes of some images of each batch: uint8 (seen, h, w, 3)."""
@@ -250,7 +250,7 @@ def _named(file: Image, work: Callable[[], object]) -> None:
     except ValueError as error:
         if isinstance(error, LtdataError):
             raise
-        raise MismatchError(f"{file.name()} is not readable ({error})") from error
+        raise MismatchError(f"{file.name()} is not readable ({error}); ltdata verify names its source") from error
 
 
 def _batches(work: Iterator[Work], batch: int, side_px: int, device: torch.device) -> Generator[Tensor, None, None]:

@@ -23,6 +23,7 @@ import torch
 
 from ace_ref import devices, loading, ranks, resident, results, run_folder, state, summary, trainer
 from ace_ref import recipe as recipes
+from ace_ref.checkpoint import describe_split
 from ace_ref.draws import Split
 from ace_ref.evaluate import evaluate
 from ace_ref.loading import Memory
@@ -66,12 +67,13 @@ class Job:
 def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, Any]]:
     """Train one seed, or go on with it, and yield after every step; write its folder, and return its result."""
     first = job.ranks.rank == 0
+    split = describe_split(job.manifest) | job.images["train"].described(job.recipe)
     with ExitStack() as stack:
         if first:
             stack.enter_context(exclusive(folder))
             stack.enter_context(run_folder.no_empty_folder(folder))
-            run_folder.claim(folder, job.recipe, job.manifest, seed, resume=job.resume, force=job.force)
-        before = None if job.force else run_folder.finished(folder, job.recipe, job.manifest, seed)
+            run_folder.claim(folder, job.recipe, split, seed, resume=job.resume, force=job.force)
+        before = None if job.force else run_folder.finished(folder, job.recipe, split, seed)
         if before is not None:
             if first and job.progress:
                 click.echo(f"{folder}: this training is finished; --force trains it again", err=True)
@@ -318,6 +320,8 @@ def command(
     folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
     for folder in folders.values():
         reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
+    if resident_gb is not None and math.isnan(resident_gb):
+        raise UsageError("--resident-gb nan: a number of 0 or more is needed")
     memory = Memory(chosen, resident_gb, cache)
     alone = here.world == 1
     if together is None:

@@ -104,13 +104,15 @@ class OpenImages:
         """Read and decode images of one size: RGB, uint8 (rows, height, width, 3).
 
         Raises:
-            UsageError: no row was given.
+            UsageError: no row was given, or something that is none (a mask becomes rows by `np.flatnonzero`).
             MismatchError: an image is not what its row says, or cannot be decoded, or has another size.
         """
         # In the order in which they lie there, each once: half the time of a class-balanced batch from a cold cache.
-        numbers = np.asarray(rows, dtype=np.int64)
-        if not len(numbers):
-            raise UsageError("rows: none was given; there is nothing to decode")
+        numbers = np.asarray(rows)
+        if not len(numbers) or numbers.dtype.kind not in "iu":
+            raise UsageError(f"rows: {len(numbers)} of type {numbers.dtype}; numbers of rows are needed, at least one")
+        if numbers.min() < 0 or numbers.max() >= len(self):
+            raise UsageError(f"rows: {numbers.min()} .. {numbers.max()}; there are 0 .. {len(self) - 1}")
         _, first, again = np.unique(self._rank[numbers], return_index=True, return_inverse=True)
         files = self._read(numbers[first].tolist())
         together = png.decode_many(files)
@@ -132,8 +134,11 @@ class OpenImages:
             size: of a batch; a last one that is smaller is left out.
 
         Raises:
+            UsageError: the size is below 1, or as `decode`.
             MismatchError: as `decode`.
         """
+        if size < 1:
+            raise UsageError(f"size {size}: a batch has at least one image")
         end, window = len(order) - len(order) % size, 1
         start = 0
         while start < end:

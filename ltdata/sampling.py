@@ -45,6 +45,10 @@ def epoch_order(
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if seed < 0 or epoch < 0:
+        raise UsageError(f"seed {seed}, epoch {epoch}: both are at least 0")
+    if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        raise UsageError(f"labels of type {labels.dtype}, from {labels.min(initial=0)}: whole numbers from 0 on")
     if not len(labels):
         raise UsageError("labels: 0 images to sample from")
     chance = np.random.default_rng([seed, epoch, 0])

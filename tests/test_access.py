@@ -99,6 +99,15 @@ def test_a_shard_that_is_gone_is_named(copied: Path) -> None:
             images.read(0)
 
 
+@pytest.mark.parametrize("rows", [[], np.array([True, False]), np.array([0.5]), [-1], [489]])
+def test_what_is_no_row_is_refused(digits_lt: Built, rows: list[int]) -> None:
+    with open_images(digits_lt.folder, digits_lt.manifest, "train") as images:
+        with pytest.raises(UsageError, match="rows: "):
+            images.decode(rows)
+        with pytest.raises(UsageError, match="size 0"):
+            next(images.batches(np.arange(3), 0))
+
+
 def test_a_split_that_is_not_there_is_refused(digits_lt: Built) -> None:
     with pytest.raises(UsageError, match="has train, test"):
         open_images(digits_lt.folder, digits_lt.manifest, "val")

@@ -17,10 +17,10 @@ from test_ace_trainer import weights
 
 from ace_ref import devices, jpeg, loading, run_folder, state, train, trainer
 from ace_ref.dataset import batches
-from ace_ref.draws import draw_epoch
+from ace_ref.draws import Split, draw_epoch
 from ace_ref.loading import Memory, load_split, open_shards
 from ace_ref.recipe import Recipe, load_recipe
-from ace_ref.resident import RaggedSplit, ResidentSplit, Split
+from ace_ref.resident import RaggedSplit, ResidentSplit
 from ace_ref.streamed import RemoteSplit, StreamedSplit
 from ltdata.build import Built, build
 from ltdata.errors import MismatchError, UsageError
@@ -265,7 +265,8 @@ def test_a_run_does_not_go_on_with_other_pixels(photographs, tmp_path):
         trainer.run(training, resident, stopping=lambda: 130)
     run_folder.keep_checkpoint(tmp_path, training)
     run_folder.go_on(state.begin(recipe, manifest, resident), tmp_path)
-    with pytest.raises(MismatchError, match=r"pixels 'resident, short side 24 to 32 px', not 'streamed, originals'"):
+    assert load(photographs, recipe, resident_gb=0).described(recipe) == {"pixels": "originals"}
+    with pytest.raises(MismatchError, match=r"pixels 'resident, short side 24 to 32 px', not 'originals'"):
         run_folder.go_on(state.begin(recipe, manifest, streamed), tmp_path)
 
 
@@ -304,6 +305,14 @@ def test_the_command_trains_on_photographs(photographs, tmp_path, options):
     assert result["recipe"]["crop"] == "resized"
     assert 0 <= result["accuracy"]["last"]["overall"] <= 100
     assert len(result["history"]) == 2
+
+
+def test_a_finished_training_on_other_pixels_is_not_handed_back(photographs, tmp_path):
+    assert trained(photographs, tmp_path / "out", "--resident-gb", "0")[0] == 0
+    assert trained(photographs, tmp_path / "out", "--resident-gb", "0")[0] == 0  # found, not repeated
+    done = CliRunner().invoke(train.command, ["--shards", str(photographs), "--out", str(tmp_path / "out"), *SETTINGS])
+    assert isinstance(done.exception, UsageError)
+    assert "holds another training" in str(done.exception)
 
 
 def test_the_command_trains_from_a_server(served, tmp_path):

@@ -66,5 +66,11 @@ def test_seeds_and_epochs_give_different_orders():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(UsageError, match=r"'balanced': choose one of instance-balanced"):
         epoch_order("balanced", LABELS, seed=0, epoch=0)
+    for wrong in ({"seed": -1}, {"epoch": -1}):
+        with pytest.raises(UsageError, match="at least 0"):
+            epoch_order("class-balanced", LABELS, **({"seed": 0, "epoch": 0} | wrong))
+    for labels in (LABELS.astype(float), LABELS - 1):
+        with pytest.raises(UsageError, match="whole numbers from 0 on"):
+            epoch_order("class-balanced", labels, seed=0, epoch=0)
     with pytest.raises(UsageError, match="0 images"):
         epoch_order("class-balanced", LABELS[:0], seed=0, epoch=0)
