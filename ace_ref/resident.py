@@ -10,8 +10,9 @@ Both give, step by step, the augmented bytes of a training, and the central crop
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -177,8 +178,13 @@ def _resized(
     jobs = list(zip(images, boxes.tolist(), flip.tolist(), factors.tolist(), strict=True))
     if jobs[0][0].device.type != "cpu":
         return torch.stack([one(*job) for job in jobs])
-    with devices.single_threads(default_workers()) as pool:
-        return torch.stack(list(pool.map(lambda job: one(*job), jobs)))
+    return torch.stack(list(_threads().map(lambda job: one(*job), jobs)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Start the threads that crop, once: a start takes a millisecond, and every batch needs them."""
+    return devices.single_threads(default_workers())
 
 
 def finish(pixels: Tensor, draws: Draws, recipe: Recipe, steps: slice, seen: slice) -> Tensor:

@@ -28,7 +28,7 @@ from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
-from ltdata.shards import KEY_DIGITS, PATH_PATTERN, header, headers, key, label_member, plan
+from ltdata.shards import KEY_DIGITS, PATH_PATTERN, ShardPlan, header, headers, key, label_member, plan
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,27 @@ class Store:
         """
         listed = self.manifest.splits[split].shards
         wanted = self.shown[split] >= 0
-        seed = dict(self.manifest.protocol["params"]).get("seed", 0)
-        if wanted.all() or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            return listed
-        plans = plan(
-            split,
-            self.samples[split].labels,
-            class_groups=self.manifest.groups if split == "train" else None,
-            seed=seed,
-            samples_per_shard=max(1, max((shard.num_samples for shard in listed), default=1)),
-        )
-        if [(each.path, len(each.rows)) for each in plans] != [(shard.path, shard.num_samples) for shard in listed]:
+        plans = None if wanted.all() else shard_plans(self.manifest, split, self.samples[split])
+        if plans is None:
             return listed
         return tuple(shard for shard, each in zip(listed, plans, strict=True) if wanted[each.rows].any())
+
+
+def shard_plans(manifest: Manifest, split: str, samples: Samples) -> list[ShardPlan] | None:
+    """Work out which rows lie in which shard, which follows from the rows; None where the manifest lists others."""
+    listed = manifest.splits[split].shards
+    seed = dict(manifest.protocol["params"]).get("seed", 0)
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        return None
+    plans = plan(
+        split,
+        samples.labels,
+        class_groups=manifest.groups if split == "train" else None,
+        seed=seed,
+        samples_per_shard=max(1, max((shard.num_samples for shard in listed), default=1)),
+    )
+    same = [(each.path, len(each.rows)) for each in plans] == [(each.path, each.num_samples) for each in listed]
+    return plans if same else None
 
 
 def read_manifest(folder: Path | str) -> Manifest:

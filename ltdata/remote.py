@@ -40,9 +40,9 @@ from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.mixing import Mix
-from ltdata.reader import read_manifest, read_samples, read_shard, walk
+from ltdata.reader import read_manifest, read_samples, read_shard, shard_plans, walk
 from ltdata.samples import Samples
-from ltdata.shards import PATH_PATTERN, ShardPlan, plan
+from ltdata.shards import PATH_PATTERN, ShardPlan
 
 _TIMEOUT_S = 30  # for each answer of a socket, not for the whole file
 _ATTEMPTS = 5
@@ -271,29 +271,20 @@ def _refuse_without_shards(manifest: Manifest, place: str | Path) -> None:
 
 
 def _plans(manifest: Manifest, samples: Mapping[str, Samples], place: str | Path) -> dict[str, list[ShardPlan]]:
-    """Work out which rows lie in which shard, which follows from the rows, and compare with the manifest's shards.
+    """Work out which rows lie in which shard.
 
     Raises:
-        MismatchError: the manifest lists other shards.
+        MismatchError: the manifest lists other shards, or one that leads outside.
     """
-    seed = dict(manifest.protocol["params"]).get("seed", 0)
     found = {}
     for name, split in manifest.splits.items():
-        plans = []
-        if isinstance(seed, int) and 0 <= seed < 2**32:
-            plans = plan(
-                name,
-                samples[name].labels,
-                class_groups=manifest.groups if name == "train" else None,
-                seed=seed,
-                samples_per_shard=max(1, max((shard.num_samples for shard in split.shards), default=1)),
-            )
         for shard in split.shards:
             if not PATH_PATTERN.fullmatch(shard.path) or shard.bytes < 0:
                 raise MismatchError(
                     f"{place}: shard path {shard.path!r} leads outside, or is none of ltdata's; build it again"
                 )
-        if [(each.path, len(each.rows)) for each in plans] != [(each.path, each.num_samples) for each in split.shards]:
+        plans = shard_plans(manifest, name, samples[name])
+        if plans is None:
             raise MismatchError(f"{place}: the {name} shards are not those of its rows; build the data set again")
         found[name] = plans
     return found

@@ -60,8 +60,6 @@ def test_an_experts_classes_are_read_without_opening_the_other_shards(digits_lt:
     targets = target_categories(manifest.class_counts, planner="groups", group_rule="strict")
     groups = ["many", "medium", "few"]
     with open_images(digits_lt.folder, manifest, "train") as images:
-        if expert >= len(targets):
-            pytest.skip("digits IF 20 have no class of that group")
         images.decode(np.flatnonzero(targets[expert][images.labels]))
         opened = {path.name.partition("-")[0] for path in images.opened()}
     assert opened == {groups[g] for g in np.unique(manifest.groups[targets[expert]])}
