@@ -75,7 +75,7 @@ class Split(Protocol):
     def described(self, recipe: Recipe) -> dict[str, str]:
         """Say which pixels are cropped, where that is not what the shards hold in one size."""
 
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    def order(self, sampler: str, *, seed: int, epoch: int, **named: float) -> NDArray[np.int64]:
         """Draw the order of an epoch: positions, int64 (n,)."""
 
     def augmented(self, draws: Draws, recipe: Recipe, *, start: int, seen: slice) -> Generator[Tensor, None, None]:
@@ -100,7 +100,8 @@ def draw_epoch(split: Split, recipe: Recipe, *, seed: int, epoch: int) -> Draws:
     augmenting, mixing, policy, cutting, resizing = (
         np.random.default_rng([seed, epoch, stream]) for stream in range(1, 6)
     )
-    order = split.order(recipe.sampler, seed=seed, epoch=epoch)
+    named = {"epochs": recipe.epochs} if recipe.sampler == "progressively-balanced" else {}
+    order = split.order(recipe.sampler, seed=seed, epoch=epoch, **named)
     offsets = augmenting.integers(0, 2 * recipe.crop_padding_px + 1, (2, *shape))
     flip = augmenting.random(shape) < 0.5 if recipe.flip else np.zeros(shape, dtype=bool)
     mix, partner = np.ones(steps), None

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ltdata import weights
+
 COMPLEMENTARY_FORMS = ("code", "paper", "none")
 LOSSES = ("cross-entropy", "ldam")
 
-_LDAM_LARGEST_MARGIN = 0.5
 _DRW_BETA = 0.9999
 _RIDE_REWEIGHT = 0.05  # how far RIDE's class temperatures follow the class counts
 
@@ -92,11 +93,10 @@ def make_terms(
     counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 1)
     prior = counts / counts.sum()
     factors = np.array(adjustment or (0.0,) * len(targets))
-    margin = _LDAM_LARGEST_MARGIN * (counts.min() / counts) ** 0.25 if loss == "ldam" else np.zeros_like(counts)
-    weights = temperatures = np.ones_like(counts)
+    margin = weights.ldam_margins(class_counts) if loss == "ldam" else np.zeros_like(counts)
+    reweighting = temperatures = np.ones_like(counts)
     if reweighted:
-        weights = (1 - _DRW_BETA) / (1 - _DRW_BETA**counts)
-        weights = weights / weights.mean()
+        reweighting = weights.class_weights("effective-number", class_counts, beta=_DRW_BETA)
         temperatures = len(counts) * prior * _RIDE_REWEIGHT + 1 - _RIDE_REWEIGHT
         temperatures = temperatures / temperatures.max()
 
@@ -105,9 +105,9 @@ def make_terms(
 
     return LossTerms(
         targets=torch.from_numpy(targets).to(device),
-        shift=place(factors[:, None] * np.log(prior)),
+        shift=place(factors[:, None] * weights.log_priors(class_counts)),
         margin=place(head_scale * margin),
-        weights=place(weights),
+        weights=place(reweighting),
         temperatures=place(temperatures),
         complementary=complementary,
         complementary_weight=complementary_weight,

@@ -23,6 +23,7 @@ from ltdata.errors import UsageError
 
 SCHEDULES = ("multistep", "cosine")
 CROPS = ("pad", "resized")
+SAMPLERS = tuple(name for name in sampling.SAMPLERS if name != "power")  # which takes a value that is not in a recipe
 PRECISIONS = ("float32", "bfloat16")
 _KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
@@ -39,7 +40,7 @@ class Recipe:
         lr: lr_0, of the trunk and the first expert.
         weight_decay: L2 penalty on every parameter.
         momentum: of SGD.
-        sampler: one of `ltdata.sampling.SAMPLERS`.
+        sampler: one of `SAMPLERS`, see `ltdata.sampling`; an epoch has as many draws as images with every one.
         warmup_epochs: epochs of linear warm-up.
         schedule: ``multistep``, or ``cosine`` from lr_0 to 0 after the warm-up.
         milestones: epochs at which the learning rates are multiplied by `lr_decay`, for ``multistep``.
@@ -140,7 +141,7 @@ class Recipe:
             ("complementary", loss.COMPLEMENTARY_FORMS),
             ("scale", aggregation.SCALES),
             ("crop", CROPS),
-            ("sampler", sampling.SAMPLERS),
+            ("sampler", SAMPLERS),
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"recipe: {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")

@@ -22,7 +22,7 @@ from torch import Tensor
 from ace_ref import augment, devices, policies
 from ace_ref.draws import Draws
 from ace_ref.recipe import Recipe
-from ltdata import sampling
+from ltdata import orders
 from ltdata.reader import default_workers
 
 _CHUNK_IMAGES = 4096  # through a policy at once: large enough for few calls, small enough for the cache
@@ -42,9 +42,9 @@ class _Labelled:
         """Return the labels as an array."""
         return self.labels.cpu().numpy()
 
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw the order of an epoch, see `ltdata.sampling`."""
-        return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
+    def order(self, sampler: str, *, seed: int, epoch: int, **named: float) -> NDArray[np.int64]:
+        """Draw the order of an epoch, see `ltdata.orders`."""
+        return orders.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch, length=len(self), **named)
 
 
 @dataclass(frozen=True)

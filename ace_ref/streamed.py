@@ -27,7 +27,7 @@ from ace_ref import augment, devices, jpeg
 from ace_ref.draws import Draws
 from ace_ref.recipe import Recipe
 from ace_ref.resident import finish
-from ltdata import mixing, sampling
+from ltdata import mixing, orders, sampling
 from ltdata.access import OpenImages
 from ltdata.errors import LtdataError, MismatchError
 from ltdata.mixing import Mix
@@ -122,9 +122,9 @@ class StreamedSplit(_Streams):
         """Return the images at some positions, in that order."""
         return StreamedSplit(self.images, self.rows[index], self.labels[torch.from_numpy(index).to(self.labels.device)])
 
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Draw the order of an epoch, see `ltdata.sampling`."""
-        return sampling.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch)
+    def order(self, sampler: str, *, seed: int, epoch: int, **named: float) -> NDArray[np.int64]:
+        """Draw the order of an epoch, see `ltdata.orders`."""
+        return orders.epoch_order(sampler, self.host_labels, seed=seed, epoch=epoch, length=len(self), **named)
 
     def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield labels and central squares of all images, batch by batch."""
@@ -161,12 +161,12 @@ class RemoteSplit(_Streams):
         labels = self.labels[torch.from_numpy(index).to(self.labels.device)]
         return RemoteSplit(self.remote, self.split, self.rows[index], labels)
 
-    def order(self, sampler: str, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    def order(self, sampler: str, *, seed: int, epoch: int, **named: float) -> NDArray[np.int64]:
         """Draw an order with the sampler's class distribution that reads shard after shard, see `ltdata.mixing`.
 
         So ``instance-balanced`` too draws with replacement: in expectation every image once.
         """
-        target = mixing.class_target(np.bincount(self.host_labels), power=sampling.SAMPLERS[sampler])
+        target = sampling.class_shares(sampler, np.bincount(self.host_labels), epoch=epoch, **named)
         labels = self.remote.samples[self.split].labels
         rows = mixing.mix(self._plans(), labels, target, length=len(self), seed=seed, epoch=epoch).row
         return self._positions()[rows]

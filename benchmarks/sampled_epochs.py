@@ -22,7 +22,7 @@ from typing import Any
 import contest
 import numpy as np
 
-from ltdata import access, reader, sampling
+from ltdata import access, orders, reader
 
 Epoch = Iterator[tuple[Any, Any]]
 _EPOCHS = 20
@@ -39,7 +39,7 @@ def ours(args: argparse.Namespace, order: str, *, cold: bool = False) -> Iterato
             forget(args)
         rows = stored
         if order != "sequential":
-            rows = sampling.epoch_order(order, images.labels, seed=0, epoch=number)
+            rows = orders.epoch_order(order, images.labels, seed=0, epoch=number)
         for number, pixels in enumerate(images.batches(rows, args.batch)):
             yield pixels, images.labels[rows[number * args.batch : (number + 1) * args.batch]]
 

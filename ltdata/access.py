@@ -11,6 +11,7 @@ touch of the missing page ends the process. `pread` gives too few bytes, which i
     with open_images(folder, manifest, "train") as images:
         few = np.flatnonzero(manifest.groups[images.labels] == 2)
         pixels = images.decode(few)
+        loader = DataLoader(images, 128, sampler=Sampler(images.labels, "square-root", seed=0))    # ltdata.samplers
 """
 
 import os
@@ -57,6 +58,24 @@ class OpenImages:
     def __len__(self) -> int:
         """Count the images."""
         return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
+        """Return an image, RGB, uint8 (height, width, 3), and its label: what a map-style PyTorch data set gives.
+
+        Raises:
+            IndexError: there is no such row.
+            MismatchError: it is not what its row says, or cannot be decoded.
+        """
+        row = range(len(self))[row]
+        file = self.read(row)
+        try:
+            return np.array(decode(file)), int(self.labels[row])  # a copy, which can be written to
+        except ValueError as error:
+            raise MismatchError(f"{self.place(row)}: cannot be decoded ({error}); see ltdata verify") from error
+
+    def __reduce__(self) -> tuple[type["OpenImages"], tuple[NDArray[np.int64], Stored]]:
+        """Go to another process: it opens the shards itself."""
+        return OpenImages, (self.labels, self.located)
 
     def __enter__(self) -> "OpenImages":
         return self

@@ -9,7 +9,7 @@ over all groups would read 21.7; 4.0 of iNaturalist 2018; 9.1 of CIFAR-10-LT, wh
 
 >>> plans = [ShardPlan("train/many-000000.tar", np.arange(6)), ShardPlan("train/few-000000.tar", np.array([6, 7]))]
 >>> labels = np.array([0, 0, 0, 1, 1, 1, 2, 2])
->>> mix(plans, labels, class_target(np.bincount(labels)), length=7, seed=0).row.tolist()
+>>> mix(plans, labels, class_shares("class-balanced", np.bincount(labels)), length=7, seed=0).row.tolist()
 [7, 3, 4, 5, 6, 0, 7]
 
 The order is a pure function of (plans, labels, target, seed, epoch) and needs no image: a resumed training cuts off
@@ -64,37 +64,6 @@ class Mix:
         return self.rows_read / len(self) if len(self) else float("nan")
 
 
-def class_target(
-    class_counts: NDArray[np.integer], *, power: float = 0.0, classes: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Compute a target class distribution proportional to n_c ** power over the classes that have rows.
-
-    >>> class_target(np.array([90, 10, 0]), power=0.5).tolist()
-    [0.75, 0.25, 0.0]
-
-    Args:
-        class_counts: n_c, (C,).
-        power: 0 is class-balanced, 1/2 square-root, 1 instance-balanced sampling (Decoupling, section 3).
-        classes: those that are wanted, bool (C,), such as an expert's; None: all.
-
-    Returns:
-        float64 (C,), of sum 1; 0 for a class that has no rows or is not wanted.
-
-    Raises:
-        UsageError: no class is left, or the power is not finite or too large.
-    """
-    counts = np.asarray(class_counts, dtype=np.float64)
-    wanted = counts > 0 if classes is None else (counts > 0) & classes
-    if not wanted.any():
-        raise UsageError("target: no wanted class has rows")
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Relative to the largest class, so that only an absurd power leaves the range of floats.
-        weight = np.where(wanted, np.where(wanted, counts / counts[wanted].max(), 1.0) ** power, 0.0)
-    if not np.isfinite(weight.sum()):
-        raise UsageError(f"power {power}: of these class counts that is no finite number; -2 .. 2 is usual")
-    return np.asarray(weight / weight.sum())
-
-
 def mix(
     plans: Sequence[ShardPlan],
     labels: NDArray[np.int64],
@@ -112,8 +81,8 @@ def mix(
     Args:
         plans: the shards of a split, each series together, as `ltdata.shards.plan` gives them.
         labels: of the split's rows, (n,).
-        target: mass of each class, (C,), need not sum to 1; 0 leaves a class out, and a series of such classes is
-            not opened.
+        target: mass of each class, (C,), such as `ltdata.sampling.class_shares`, need not sum to 1; 0 leaves a class
+            out, and a series of such classes is not opened.
         length: how many rows to use.
         seed: 0 or more.
         epoch: counted from 0.

@@ -7,8 +7,8 @@ while the current ones are used. Since the order is known, the shard that goes i
 (Belady's rule), so few-shot shards, which are small and needed often, stay.
 
     remote = open_remote("https://example.org/cifar100-lt-exp-if100")
-    counts = remote.manifest.class_counts
-    order = mix(remote.plans["train"], remote.samples["train"].labels, class_target(counts), length=10847, seed=0)
+    target = class_shares("class-balanced", remote.manifest.class_counts)
+    order = mix(remote.plans["train"], remote.samples["train"].labels, target, length=10847, seed=0)
     for row, image in stream(remote, "train", order):
         label, pixels = remote.samples["train"].labels[row], reader.decode(image)
 

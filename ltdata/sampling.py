@@ -1,67 +1,229 @@
-"""Sampling: which images an epoch shows, in which order.
+"""Sampling: the share of the draws that each class gets.
 
-A sampler is a function of (labels, seed, epoch): the same global order on every machine, for any number of ranks or
-workers, which cut it; no state, so going on at a position needs nothing that came before.
+Of C classes that have images, class c has n_c of N:
 
-p_c, the share of the draws that class c gets, is proportional to n_c ** q (Kang et al., ICLR 2020, section 3):
+| sampler | p_c is proportional to | source | value |
+|---|---|---|---|
+| ``instance-balanced`` | n_c; every image once an epoch | | |
+| ``class-balanced`` | 1 | Kang et al., ICLR 2020, section 3 | |
+| ``square-root`` | n_c ** 1/2 | the same | |
+| ``power`` | n_c ** q | the same | ``q`` |
+| ``progressively-balanced`` | (1 - t) n_c / N + t / C, t = epoch / (epochs - 1) | the same | ``epochs`` |
+| ``effective-number`` | n_c / E_c, E_c = (1 - beta ** n_c) / (1 - beta) | Cui et al., CVPR 2019 | ``beta`` |
+| ``repeat-factor`` | n_c r_c, r_c = max(1, (threshold N / n_c) ** 1/2) | LVIS, CVPR 2019 | ``threshold`` |
+| ``reversed`` | 1 / n_c | BBN, CVPR 2020 | |
 
-| sampler | q | an epoch |
-|---|---|---|
-| ``instance-balanced`` | 1 | every image once: a permutation |
-| ``square-root`` | 1/2 | as many draws as images, with replacement |
-| ``class-balanced`` | 0 | the same: every class equally often |
+Inside a class all images are drawn equally often. The order in which that happens is in `ltdata.orders`, samplers for
+a DataLoader are in `ltdata.samplers`, and shards that are read one after the other are mixed to these shares by
+`ltdata.mixing`.
 
->>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
->>> order = epoch_order("class-balanced", labels, seed=0, epoch=0, length=1000)
->>> bool(abs(np.bincount(labels[order])[1] - 500) < 60)
-True
+>>> class_shares("class-balanced", [90, 10, 0]).tolist()
+[0.5, 0.5, 0.0]
 """
 
+from collections.abc import Mapping
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
 
-SAMPLERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0}
+_POWERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0, "reversed": -1.0}
+# By sampler: the value that it takes, and what it is where none is given; None: it must be.
+VALUES: Mapping[str, tuple[str, float | None] | None] = {
+    **dict.fromkeys(_POWERS),
+    "power": ("q", None),
+    "progressively-balanced": ("epochs", None),
+    "effective-number": ("beta", 0.9999),
+    "repeat-factor": ("threshold", 0.001),
+}
+SAMPLERS = tuple(VALUES)
+_MOST_CLASSES = 10_000_000
+_RANGES = {  # of each value, in words and numbers
+    "q": ("a finite number, 0 .. 1 is usual", -1e300, 1e300),
+    "epochs": ("the number of epochs, a whole number from 1 on", 1, 1e15),
+    "beta": ("a number of at least 0 and below 1", 0, float(np.nextafter(1, 0))),
+    "threshold": ("a share of the images, 0 .. 1,", 0, 1),
+}
 
 
-def epoch_order(
-    sampler: str, labels: NDArray[np.int64], *, seed: int, epoch: int, length: int | None = None
-) -> NDArray[np.int64]:
-    """Draw the order of an epoch.
+def class_shares(
+    sampler: str, class_counts: ArrayLike, *, classes: ArrayLike | None = None, epoch: int = 0, **named: float
+) -> NDArray[np.float64]:
+    """Compute p_c, the share of the draws that each class gets.
+
+    >>> class_shares("square-root", [90, 10, 0]).tolist()
+    [0.75, 0.25, 0.0]
 
     Args:
         sampler: one of `SAMPLERS`.
-        labels: of the images, (n,).
-        seed: of the training.
-        epoch: counted from 0.
-        length: how many draws; None: as many as images. ``instance-balanced`` begins anew when every image was drawn.
+        class_counts: n_c, (C,); a class without images gets no draw.
+        classes: those that are drawn from, bool (C,), such as an expert's or a shot group; None: all. The others
+            count nowhere, as if they were not there.
+        epoch: of a ``progressively-balanced`` training, counted from 0.
+        named: the sampler's value, see the table above: ``q=0.25``, ``epochs=200``, ``beta=0.9999`` (the default),
+            ``threshold=0.001`` (the default).
 
     Returns:
-        Positions in `labels`, int64 (length,).
+        float64 (C,), of sum 1.
 
     Raises:
-        UsageError: there is no such sampler, or nothing to draw from.
+        UsageError: there is no such sampler, no class is left, or a value is out of its range.
     """
-    if sampler not in SAMPLERS:
+    counts = check_counts(class_counts)
+    value = check_value(sampler, named)
+    wanted = counts > 0
+    if classes is not None:
+        wanted &= check_classes(classes, len(counts))
+    if not wanted.any():
+        raise UsageError(f"class counts: none of {len(counts)} classes is wanted and has images")
+    n = counts[wanted].astype(np.float64)
+    shares = np.zeros(len(counts))
+    shares[wanted] = _masses(sampler, n, value, epoch)
+    if not np.isfinite(shares.sum()):
+        raise UsageError(f"q {value:g}: of these class counts that is no finite number; 0 .. 1 is usual")
+    return np.asarray(shares / shares.sum())
+
+
+def repeat_factors(class_counts: ArrayLike, *, threshold: float = 0.001) -> NDArray[np.float64]:
+    """Compute r_c = max(1, (t N / n_c) ** 1/2), how often an epoch repeats each image of a class (LVIS, section 3).
+
+    >>> repeat_factors([960, 40, 10, 0], threshold=0.04).round(3).tolist()
+    [1.0, 1.005, 2.01, 1.0]
+
+    Args:
+        class_counts: n_c, (C,).
+        threshold: t, the share of the images below which a class is repeated, 0 .. 1.
+
+    Returns:
+        float64 (C,), 1 for a class without images.
+    """
+    counts = check_counts(class_counts)
+    value = check_value("repeat-factor", {"threshold": threshold})
+    return np.asarray(np.sqrt(np.maximum(1.0, np.where(counts > 0, value * counts.sum() / np.maximum(counts, 1), 1.0))))
+
+
+def effective_numbers(class_counts: NDArray[np.floating], beta: float) -> NDArray[np.float64]:
+    """Compute E_c = (1 - beta ** n_c) / (1 - beta), how many images those of a class are worth (Cui et al., eq. 3).
+
+    >>> effective_numbers(np.array([1.0, 10, 1e6]), 0.999).round(3).tolist()
+    [1.0, 9.955, 1000.0]
+
+    Args:
+        class_counts: n_c, at least 1, (C,).
+        beta: 0 (every class is worth one image) .. below 1 (towards n_c).
+
+    Returns:
+        float64 (C,).
+    """
+    with np.errstate(divide="ignore"):  # beta 0: log 0, which gives the right 1
+        return np.asarray(-np.expm1(class_counts * np.log(beta)) / (1 - beta))
+
+
+def _masses(sampler: str, n: NDArray[np.float64], value: float, epoch: int) -> NDArray[np.float64]:
+    """Compute what p_c is proportional to, of classes with images."""
+    if sampler == "effective-number":
+        return np.asarray(n / effective_numbers(n, value))
+    if sampler == "repeat-factor":
+        return np.asarray(n * repeat_factors(n.astype(np.int64), threshold=value))
+    if sampler == "progressively-balanced":
+        if epoch >= value:
+            raise UsageError(f"epoch {epoch}: progressively-balanced over {value:.0f} epochs has 0 .. {value - 1:.0f}")
+        t = epoch / (value - 1) if value > 1 else 0.0
+        return np.asarray((1 - t) * n / n.sum() + t / len(n))
+    with np.errstate(over="ignore"):
+        # Relative to the largest class, so that only an absurd power leaves the range of floats.
+        return np.asarray((n / n.max()) ** _POWERS.get(sampler, value))
+
+
+def check_value(sampler: str, named: Mapping[str, float]) -> float:
+    """Return the value of a sampler, or its default; 0 for a sampler that takes none.
+
+    >>> check_value("power", {"q": 0.25}), check_value("repeat-factor", {})
+    (0.25, 0.001)
+
+    Raises:
+        UsageError: there is no such sampler, or the value is missing, out of range, or not asked for.
+    """
+    if sampler not in VALUES:
         raise UsageError(f"sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
-    if seed < 0 or epoch < 0:
-        raise UsageError(f"seed {seed}, epoch {epoch}: both are at least 0")
-    if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-        raise UsageError(f"labels of type {labels.dtype}, from {labels.min(initial=0)}: whole numbers from 0 on")
-    if not len(labels):
+    name, default = VALUES[sampler] or ("", 0.0)
+    for other in named:
+        if other != name:
+            raise UsageError(f"{other} {named[other]!r}: sampler {sampler} takes {name or 'no value'}")
+    value = ({name: default} | dict(named))[name]
+    words, low, high = _RANGES.get(name, ("", 0, 0))
+    if value is None:
+        raise UsageError(f"sampler {sampler} needs {name}: {words}")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+        raise UsageError(f"{name} {value!r}: {words} is needed")
+    if name == "epochs" and value != int(value):
+        raise UsageError(f"{name} {value!r}: {words} is needed")
+    return float(value)
+
+
+def check_labels(labels: ArrayLike, *, num_classes: int | None = None) -> NDArray[np.int64]:
+    """Return class labels as int64 (n,).
+
+    Raises:
+        UsageError: they are not whole numbers from 0 on, below `num_classes` where it is given, or there are none.
+    """
+    found = np.asarray(labels)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        first = f", the first {found.ravel()[0]!r}" if found.size else ""
+        raise UsageError(f"labels of type {found.dtype}, shape {found.shape}{first}: whole numbers, (n,), are needed")
+    if not len(found):
         raise UsageError("labels: 0 images to sample from")
-    chance = np.random.default_rng([seed, epoch, 0])
-    length = len(labels) if length is None else length
-    if sampler == "instance-balanced":
-        rounds = [chance.permutation(len(labels)) for _ in range(-(-length // len(labels)) or 1)]
-        return np.concatenate(rounds)[:length].astype(np.int64, copy=False)
-    counts = np.bincount(labels)
-    share = np.where(counts > 0, np.maximum(counts, 1) ** SAMPLERS[sampler], 0.0)
-    # Images of class c: starts[c] .. starts[c] + counts[c]. Numbers of 16 bits are sorted by radix, six times as fast.
-    by_class = np.argsort(labels.astype(np.int16) if len(counts) < 1 << 15 else labels, kind="stable")
-    starts = np.cumsum(counts) - counts
-    ends = np.cumsum(share / share.sum())
-    drawn = np.searchsorted(ends / ends[-1], chance.random(length), side="right")
-    inside = (chance.random(length) * counts[drawn]).astype(np.int64)
-    return np.asarray(by_class[starts[drawn] + inside], dtype=np.int64)
+    most = _MOST_CLASSES - 1 if num_classes is None else num_classes - 1
+    low, high = found.min(), found.max()
+    if low < 0 or high > most:
+        at = int(found.argmin() if low < 0 else found.argmax())
+        words = f"0 .. {most:,}" if num_classes is None else f"0 .. {most}, of {num_classes} classes,"
+        raise UsageError(f"label {found[at]} at position {at}: {words} are needed")
+    return found.astype(np.int64, copy=False)
+
+
+def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
+    """Return class counts as int64 (C,).
+
+    Raises:
+        UsageError: they are not whole numbers of at least 0, or there are none.
+    """
+    found = np.asarray(class_counts)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+        first = f", the first {found.ravel()[0]!r}" if found.size else ""
+        raise UsageError(f"class counts of type {found.dtype}, shape {found.shape}{first}: whole numbers, (C,)")
+    if found.min() < 0:
+        raise UsageError(f"class counts: class {found.argmin()} has {found.min()} images; at least 0 are needed")
+    return found.astype(np.int64, copy=False)
+
+
+def check_integer(name: str, value: object, low: int = 0, high: int | None = None) -> int:
+    """Return a whole number.
+
+    Raises:
+        UsageError: it is none, or out of low .. high.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} {value!r}: a whole number is needed")
+    if value < low or (high is not None and value > high):
+        raise UsageError(
+            f"{name} {value}: {low} .. {high} is needed"
+            if high is not None
+            else f"{name} {value}: at least {low} is needed"
+        )
+    return int(value)
+
+
+def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
+    """Return a mask of classes, bool (C,).
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = np.asarray(classes)
+    if found.dtype != bool or found.shape != (num_classes,):
+        raise UsageError(
+            f"classes of type {found.dtype}, shape {found.shape}: one bool for each of {num_classes} classes"
+        )
+    return found

@@ -1,5 +1,6 @@
 """Any image at any time, from any thread: the bytes of its row or an error, and no other shard opened."""
 
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,9 @@ from ltdata.access import open_images
 from ltdata.build import Built
 from ltdata.errors import MismatchError, UsageError
 from ltdata.index import INDEX_NAME
+from ltdata.orders import epoch_order
 from ltdata.planner import target_categories
 from ltdata.reader import read_images, read_manifest
-from ltdata.sampling import epoch_order
 
 
 @pytest.fixture
@@ -109,3 +110,26 @@ def test_what_is_no_row_is_refused(digits_lt: Built, rows: list[int]) -> None:
 def test_a_split_that_is_not_there_is_refused(digits_lt: Built) -> None:
     with pytest.raises(UsageError, match="has train, test"):
         open_images(digits_lt.folder, digits_lt.manifest, "val")
+
+
+def test_images_are_a_data_set_of_their_own(digits_lt: Built) -> None:
+    """Row by row, as map-style data sets are; also in another process."""
+    pixels, labels = read_images(digits_lt.folder, digits_lt.manifest, "train")
+    with open_images(digits_lt.folder, digits_lt.manifest, "train") as images:
+        other = pickle.loads(pickle.dumps(images))
+        for each in (images, other):
+            image, label = each[7]
+            assert np.array_equal(image, pixels[7])
+            assert (label, type(label)) == (labels[7], int)
+            assert np.array_equal(each[-1][0], pixels[-1])
+            with pytest.raises(IndexError):
+                each[len(labels)]
+        assert [label for _, label in images] == labels.tolist()
+        other.close()
+
+
+def test_an_image_that_is_none_is_named(digits_lt: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_images(digits_lt.folder, digits_lt.manifest, "train") as images:
+        monkeypatch.setattr(images, "read", lambda _row: b"no image")
+        with pytest.raises(MismatchError, match=r"\.tar: the image at byte \d+: cannot be decoded"):
+            images[0]

@@ -12,11 +12,13 @@ from scipy.stats import chisquare
 import ltdata
 from ltdata import mixing
 from ltdata.errors import UsageError
-from ltdata.mixing import Mix, class_target, mix
+from ltdata.mixing import Mix, mix
+from ltdata.sampling import class_shares
 from ltdata.shards import ShardPlan, plan
 
 PINNED = ltdata.load("cifar100-lt", imbalance_factor=100)
 LABELS, COUNTS, GROUPS = PINNED.labels, PINNED.class_counts, PINNED.groups
+BALANCED = class_shares("class-balanced", COUNTS)
 PLANS = plan("train", LABELS, class_groups=GROUPS, seed=0)
 
 
@@ -57,7 +59,7 @@ def slow_oracle(plans: list[ShardPlan], order: Mix, numbers: list[int]) -> int:
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_the_reached_class_distribution_is_the_target(power: float) -> None:
-    target = class_target(COUNTS, power=power)
+    target = class_shares("power", COUNTS, q=power)
     orders = [mix(PLANS, LABELS, target, length=len(LABELS), seed=seed) for seed in range(20)]
     assert min(p_value(order, target) for order in orders) > 1e-4
     # Rows come more evenly than independent draws would, which makes that test lenient: this one is not.
@@ -66,7 +68,7 @@ def test_the_reached_class_distribution_is_the_target(power: float) -> None:
 
 
 def test_series_are_drawn_with_their_target_mass() -> None:
-    target = class_target(COUNTS)
+    target = BALANCED
     mass = [target[group == GROUPS].sum() for group in range(3)]
     for seed in range(20):
         reached = np.bincount(GROUPS[LABELS[mix(PLANS, LABELS, target, length=5000, seed=seed).row]])
@@ -74,27 +76,27 @@ def test_series_are_drawn_with_their_target_mass() -> None:
 
 
 def test_the_distribution_test_sees_a_wrong_target() -> None:
-    order = mix(PLANS, LABELS, class_target(COUNTS, power=0.3), length=len(LABELS), seed=0)
-    assert p_value(order, class_target(COUNTS)) < 1e-9
+    order = mix(PLANS, LABELS, class_shares("power", COUNTS, q=0.3), length=len(LABELS), seed=0)
+    assert p_value(order, BALANCED) < 1e-9
 
 
 def test_class_balance_reads_2_to_2_5_rows_for_one_that_is_used() -> None:
     for seed in range(5):
-        order = mix(PLANS, LABELS, class_target(COUNTS), length=len(LABELS), seed=seed)
+        order = mix(PLANS, LABELS, BALANCED, length=len(LABELS), seed=seed)
         assert 2.0 < order.reads_per_sample < 2.5
     one_stream = [ShardPlan("train/all-000000.tar", np.concatenate([each.rows for each in PLANS]))]
-    assert 20 < mix(one_stream, LABELS, class_target(COUNTS), length=len(LABELS), seed=0).reads_per_sample < 23
+    assert 20 < mix(one_stream, LABELS, BALANCED, length=len(LABELS), seed=0).reads_per_sample < 23
 
 
 def test_instance_balance_reads_nothing_in_vain() -> None:
-    order = mix(PLANS, LABELS, class_target(COUNTS, power=1), length=5000, seed=0)
+    order = mix(PLANS, LABELS, class_shares("power", COUNTS, q=1), length=5000, seed=0)
     assert order.rows_read == 5000
 
 
 @pytest.mark.parametrize(("length", "epochs"), [(300, 700), (10847, 36)])
 def test_every_row_of_a_class_is_used_equally_often(length: int, epochs: int) -> None:
     """Also where an epoch ends within a pass, or sees only a part of a series."""
-    target = class_target(COUNTS)
+    target = BALANCED
     used = np.zeros(len(LABELS))
     for epoch in range(epochs):
         used += np.bincount(mix(PLANS, LABELS, target, length=length, seed=1, epoch=epoch).row, minlength=len(LABELS))
@@ -120,7 +122,7 @@ def test_a_class_that_lies_in_two_series_has_its_target_too() -> None:
 
 
 def test_a_target_need_not_sum_to_one() -> None:
-    target = class_target(COUNTS)
+    target = BALANCED
     assert_same(*(mix(PLANS, LABELS, part, length=500, seed=0) for part in (target, target * 64)))
 
 
@@ -128,7 +130,7 @@ def test_a_target_need_not_sum_to_one() -> None:
 
 
 def test_classes_without_target_are_never_used_and_their_series_not_opened() -> None:
-    target = class_target(COUNTS, classes=GROUPS >= 1)
+    target = class_shares("class-balanced", COUNTS, classes=GROUPS >= 1)
     order = mix(PLANS, LABELS, target, length=4000, seed=0)
     assert set(np.unique(GROUPS[LABELS[order.row]])) == {1, 2}
     assert {PLANS[number].path.split("-")[0] for number in np.unique(order.shard)} == {"train/medium", "train/few"}
@@ -137,7 +139,8 @@ def test_classes_without_target_are_never_used_and_their_series_not_opened() -> 
 
 def test_leaving_a_series_out_changes_nothing_inside_the_others() -> None:
     whole, part = (
-        mix(PLANS, LABELS, class_target(COUNTS, classes=least <= GROUPS), length=4000, seed=0) for least in (0, 1)
+        mix(PLANS, LABELS, class_shares("class-balanced", COUNTS, classes=least <= GROUPS), length=4000, seed=0)
+        for least in (0, 1)
     )
     few = [order.row[GROUPS[LABELS[order.row]] == 2] for order in (whole, part)]
     shorter = min(map(len, few))
@@ -157,7 +160,7 @@ def test_an_empty_class_with_a_target_is_named() -> None:
         mix([ShardPlan("train/many-000000.tar", np.arange(3))], np.array([0, 1, 1]), np.ones(3), length=1, seed=0)
     few_missing = [each for each in PLANS if "few" not in each.path]
     with pytest.raises(UsageError, match="class 70 "):
-        mix(few_missing, LABELS, class_target(COUNTS), length=1, seed=0)
+        mix(few_missing, LABELS, BALANCED, length=1, seed=0)
 
 
 # --- sequential, endless, pure
@@ -165,14 +168,14 @@ def test_an_empty_class_with_a_target_is_named() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reading_is_sequential_and_never_ends(seed: int) -> None:
-    order = mix(PLANS, LABELS, class_target(COUNTS), length=12000, seed=seed)
+    order = mix(PLANS, LABELS, BALANCED, length=12000, seed=seed)
     for group in ("many", "medium", "few"):
         assert slow_oracle(PLANS, order, [n for n, each in enumerate(PLANS) if group in each.path]) > 3000
     assert order.pass_number[order.shard == 6].max() > 10
 
 
 def test_the_order_of_shards_and_the_accepted_rows_differ_between_passes_and_epochs() -> None:
-    target = class_target(COUNTS)
+    target = BALANCED
     first, second = (mix(PLANS, LABELS, target, length=40000, seed=0, epoch=epoch) for epoch in (0, 1))
     visits = set()
     for order in (first, second):
@@ -186,23 +189,21 @@ def test_the_order_of_shards_and_the_accepted_rows_differ_between_passes_and_epo
 
 def test_the_order_is_a_pure_function_and_leaves_the_global_generator_alone() -> None:
     before = np.random.get_state()[1].copy()
-    orders = [mix(PLANS, LABELS, class_target(COUNTS), length=3000, seed=3, epoch=2) for _ in range(2)]
+    orders = [mix(PLANS, LABELS, BALANCED, length=3000, seed=3, epoch=2) for _ in range(2)]
     assert_same(*orders)
     assert np.array_equal(before, np.random.get_state()[1])
-    others = [
-        mix(PLANS, LABELS, class_target(COUNTS), length=3000, seed=s, epoch=e) for s, e in ((2, 3), (3, 3), (4, 2))
-    ]
+    others = [mix(PLANS, LABELS, BALANCED, length=3000, seed=s, epoch=e) for s, e in ((2, 3), (3, 3), (4, 2))]
     assert all((orders[0].row != other.row).mean() > 0.9 for other in others)
 
 
 def test_the_order_does_not_depend_on_how_much_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = mix(PLANS, LABELS, class_target(COUNTS), length=20000, seed=0)
+    whole = mix(PLANS, LABELS, BALANCED, length=20000, seed=0)
     monkeypatch.setattr(mixing, "_BLOCK_ROWS", 1)
-    assert_same(whole, mix(PLANS, LABELS, class_target(COUNTS), length=20000, seed=0))
+    assert_same(whole, mix(PLANS, LABELS, BALANCED, length=20000, seed=0))
 
 
 def test_an_order_can_be_empty() -> None:
-    order = mix(PLANS, LABELS, class_target(COUNTS), length=0, seed=0)
+    order = mix(PLANS, LABELS, BALANCED, length=0, seed=0)
     assert len(order) == order.rows_read == 0
     assert np.isnan(order.reads_per_sample)
 
@@ -246,7 +247,7 @@ def test_rows_read_counts_every_row_from_where_a_stream_begins(
     """Where all rows of the used series are accepted, as many are read as used; else no fewer than passes need."""
     plans, labels, target = split
     counts = np.bincount(labels, minlength=len(target))
-    assert mix(plans, labels, class_target(counts, power=1.0), length=length, seed=0).rows_read == length
+    assert mix(plans, labels, class_shares("power", counts, q=1.0), length=length, seed=0).rows_read == length
     order = mix(plans, labels, target, length=length, seed=0)
     names = np.array([each.path.rpartition("-")[0] for each in plans])
     least = 0
@@ -257,23 +258,7 @@ def test_rows_read_counts_every_row_from_where_a_stream_begins(
     assert order.rows_read >= least
 
 
-# --- targets, refusals
-
-
-def test_class_targets() -> None:
-    assert class_target(COUNTS).tolist() == [0.01] * 100
-    assert np.allclose(class_target(COUNTS, power=1), COUNTS / COUNTS.sum())
-    assert class_target(np.array([4, 0, 1])).tolist() == [0.5, 0, 0.5]
-    assert class_target(np.array([4, 0, 1]), classes=np.array([True, True, False])).tolist() == [1, 0, 0]
-    assert class_target(np.array([4, 0, 1]), power=-1).tolist() == pytest.approx([0.2, 0, 0.8])
-
-
-@pytest.mark.parametrize("power", [float("nan"), float("inf"), float("-inf"), 1e308, -1e308])
-def test_powers_that_give_no_number_are_refused_or_finite(power: float) -> None:
-    try:
-        assert np.isfinite(class_target(COUNTS, power=power)).all()
-    except UsageError as error:
-        assert "power" in str(error)  # noqa: PT017
+# --- refusals
 
 
 @pytest.mark.parametrize(
@@ -295,16 +280,14 @@ def test_targets_that_cannot_be_meant_are_refused(target: np.ndarray, reason: st
 @pytest.mark.parametrize("name", ["length", "seed", "epoch"])
 def test_negative_numbers_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} -1"):
-        mix(PLANS, LABELS, class_target(COUNTS), **{"length": 10, "seed": 0, "epoch": 0, name: -1})
+        mix(PLANS, LABELS, BALANCED, **{"length": 10, "seed": 0, "epoch": 0, name: -1})
 
 
 def test_plans_of_another_split_are_refused() -> None:
     with pytest.raises(UsageError, match="among the 10 labels"):
-        mix(PLANS, LABELS[:10], class_target(COUNTS), length=10, seed=0)
+        mix(PLANS, LABELS[:10], BALANCED, length=10, seed=0)
     with pytest.raises(UsageError, match="twice"):
-        mix([PLANS[0], PLANS[0]], LABELS, class_target(COUNTS), length=10, seed=0)
-    with pytest.raises(UsageError, match="no wanted class"):
-        class_target(COUNTS, classes=np.zeros(100, dtype=bool))
+        mix([PLANS[0], PLANS[0]], LABELS, BALANCED, length=10, seed=0)
 
 
 def test_inaturalist_takes_well_under_seconds() -> None:
@@ -313,6 +296,6 @@ def test_inaturalist_takes_well_under_seconds() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     plans = plan("train", labels, class_groups=ltdata.load("inat18").groups, seed=0)
     started = time.process_time()
-    order = mix(plans, labels, class_target(counts), length=len(labels), seed=0)
+    order = mix(plans, labels, class_shares("class-balanced", counts), length=len(labels), seed=0)
     assert time.process_time() - started < 5
-    assert p_value(order, class_target(counts), labels) > 1e-4
+    assert p_value(order, class_shares("class-balanced", counts), labels) > 1e-4

@@ -26,8 +26,9 @@ from ltdata import remote as module
 from ltdata.build import Built
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
-from ltdata.mixing import Mix, class_target, mix
+from ltdata.mixing import Mix, mix
 from ltdata.remote import Remote, open_remote, schedule, stream
+from ltdata.sampling import class_shares
 
 FEW = "train/few-000000.tar"
 MANY = "train/many-000000.tar"
@@ -163,7 +164,7 @@ def local(digits_lt: Built) -> Remote:
 def balanced(remote: Remote, length: int = 1500, groups: tuple[int, ...] = (0, 1, 2), seed: int = 0) -> Mix:
     """Make the class-balanced order over some shot groups."""
     manifest = remote.manifest
-    target = class_target(manifest.class_counts, classes=np.isin(manifest.groups, groups))
+    target = class_shares("class-balanced", manifest.class_counts, classes=np.isin(manifest.groups, groups))
     return mix(remote.plans["train"], remote.samples["train"].labels, target, length=length, seed=seed)
 
 
@@ -212,7 +213,7 @@ def test_the_order_needs_no_shard_and_each_is_fetched_once(server: Server) -> No
 def test_a_test_split_can_be_streamed_as_well(server: Server) -> None:
     remote = open_remote(server.url)
     labels = remote.samples["test"].labels
-    order = mix(remote.plans["test"], labels, class_target(np.bincount(labels)), length=100, seed=0)
+    order = mix(remote.plans["test"], labels, class_shares("class-balanced", np.bincount(labels)), length=100, seed=0)
     assert [row for row, _ in stream(remote, "test", order, shards_in_memory=2)] == order.row.tolist()
 
 

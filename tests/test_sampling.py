@@ -1,76 +1,144 @@
-"""Orders have the class distribution of their formula, and follow from seed and epoch alone."""
+"""Class shares are those of their formulas, and what cannot be meant is named."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from ltdata.errors import UsageError
-from ltdata.sampling import SAMPLERS, epoch_order
+from ltdata.sampling import SAMPLERS, check_counts, check_labels, class_shares, effective_numbers, repeat_factors
 
 COUNTS = np.array([500, 120, 30, 7, 0, 2])
-LABELS = np.random.RandomState(0).permutation(np.repeat(np.arange(6), COUNTS))
+VALUES: dict[str, dict[str, float]] = {"power": {"q": 0.3}, "progressively-balanced": {"epochs": 10}}
+some_counts = st.lists(st.integers(0, 10**6), min_size=1, max_size=40).filter(any)
 
 
-@pytest.mark.parametrize("sampler", ["square-root", "class-balanced"])
-def test_classes_are_drawn_in_proportion_to_their_counts_to_the_power(sampler):
-    for seed in range(10):
-        drawn = LABELS[epoch_order(sampler, LABELS, seed=seed, epoch=seed, length=20_000)]
-        share = np.where(COUNTS > 0, COUNTS.astype(float) ** SAMPLERS[sampler], 0)
-        expected = 20_000 * share / share.sum()
-        found = np.bincount(drawn, minlength=6)
-        assert found[4] == 0
-        assert chisquare(found[COUNTS > 0], expected[COUNTS > 0]).pvalue > 1e-4
+def test_shares_are_those_of_the_papers():
+    """Worked out by hand for counts 8, 1, 1."""
+    counts = [8, 1, 1]
+    expected = {
+        ("instance-balanced",): [0.8, 0.1, 0.1],
+        ("class-balanced",): [1 / 3] * 3,
+        ("square-root",): np.array([8**0.5, 1, 1]) / (8**0.5 + 2),
+        ("power", ("q", 1 / 3)): [0.5, 0.25, 0.25],
+        ("power", ("q", 2)): np.array([64, 1, 1]) / 66,
+        ("reversed",): np.array([1, 8, 8]) / 17,
+        ("progressively-balanced", ("epochs", 3)): np.array([0.8, 0.1, 0.1]) / 2 + 1 / 6,  # epoch 1 is halfway
+        ("effective-number", ("beta", 0.5)): np.array([8 / (2 - 2**-7), 1, 1]) / (8 / (2 - 2**-7) + 2),
+        ("effective-number", ("beta", 0)): [0.8, 0.1, 0.1],
+        ("repeat-factor", ("threshold", 0.4)): np.array([8, 2, 2]) / 12,
+        ("repeat-factor", ("threshold", 0)): [0.8, 0.1, 0.1],
+    }
+    for (sampler, *named), shares in expected.items():
+        assert np.allclose(class_shares(sampler, counts, epoch=1, **dict(named)), shares), sampler  # type: ignore[arg-type]
 
 
-def test_inside_a_class_every_image_is_drawn_equally_often():
-    order = epoch_order("class-balanced", LABELS, seed=1, epoch=0, length=50_000)
-    for label in (0, 3, 5):
-        found = np.bincount(order, minlength=len(LABELS))[label == LABELS]
-        assert chisquare(found).pvalue > 1e-4
+def test_progressive_shares_begin_with_the_images_and_end_with_the_classes():
+    shares = [class_shares("progressively-balanced", COUNTS, epoch=epoch, epochs=5) for epoch in range(5)]
+    assert np.allclose(shares[0], class_shares("instance-balanced", COUNTS))
+    assert np.allclose(shares[4], class_shares("class-balanced", COUNTS))
+    assert (np.diff([share[5] for share in shares]) > 0).all()
+    assert np.allclose(
+        class_shares("progressively-balanced", COUNTS, epochs=1), class_shares("instance-balanced", COUNTS)
+    )
+    with pytest.raises(UsageError, match=r"epoch 5: progressively-balanced over 5 epochs has 0 \.\. 4"):
+        class_shares("progressively-balanced", COUNTS, epoch=5, epochs=5)
 
 
-def test_an_instance_balanced_epoch_is_a_permutation_and_a_longer_one_goes_round():
-    order = epoch_order("instance-balanced", LABELS, seed=1, epoch=0)
-    assert np.array_equal(np.sort(order), np.arange(len(LABELS)))
-    longer = epoch_order("instance-balanced", LABELS, seed=1, epoch=0, length=2 * len(LABELS) + 5)
-    assert len(longer) == 2 * len(LABELS) + 5
-    assert np.array_equal(longer[: len(LABELS)], order)
-    assert np.array_equal(np.sort(longer[len(LABELS) : 2 * len(LABELS)]), np.arange(len(LABELS)))
+def test_effective_number_goes_from_the_images_to_the_classes():
+    assert np.allclose(class_shares("effective-number", COUNTS, beta=1 - 1e-12), class_shares("class-balanced", COUNTS))
+    n = np.array([1.0, 3, 500])
+    assert np.allclose(effective_numbers(n, 0.999), [sum(0.999**i for i in range(int(each))) for each in n])
+    assert effective_numbers(n, 0.0).tolist() == [1, 1, 1]
 
 
-@given(
-    sampler=st.sampled_from(list(SAMPLERS)),
-    labels=st.lists(st.integers(0, 9), min_size=1, max_size=60),
-    seed=st.integers(0, 2**32 - 1),
-    epoch=st.integers(0, 1000),
+def test_repeat_factors_are_those_of_lvis():
+    counts = np.array([9900, 90, 10])
+    slow = [max(1.0, (0.01 / (n / counts.sum())) ** 0.5) for n in counts]
+    assert np.allclose(repeat_factors(counts, threshold=0.01), slow)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@given(counts=some_counts)
+def test_shares_add_up_to_one_and_empty_classes_have_none(sampler, counts):
+    shares = class_shares(sampler, counts, **VALUES.get(sampler, {}))
+    assert shares.sum() == pytest.approx(1)
+    assert ((shares > 0) == (np.array(counts) > 0)).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_shares_of_some_classes_are_those_of_a_set_that_has_only_them(sampler):
+    mask = np.array([False, True, True, False, False, True])
+    shares = class_shares(sampler, COUNTS, classes=mask, **VALUES.get(sampler, {}))
+    assert shares[~mask].sum() == 0
+    assert np.allclose(shares[mask], class_shares(sampler, COUNTS[mask], **VALUES.get(sampler, {})))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "named", "says"),
+    [
+        ("balanced", {}, "sampler 'balanced': choose one of instance-balanced, "),
+        ("power", {}, "sampler power needs q: "),
+        ("power", {"q": np.nan}, "q nan: a finite number"),
+        ("power", {"q": -400.0}, "q -400: of these class counts that is no finite number"),
+        ("progressively-balanced", {}, "needs epochs"),
+        ("progressively-balanced", {"epochs": 0}, "epochs 0: "),
+        ("progressively-balanced", {"epochs": 1.5}, "epochs 1.5: "),
+        ("effective-number", {"beta": 1.0}, "beta 1.0: a number of at least 0 and below 1"),
+        ("effective-number", {"beta": -0.1}, "beta -0.1: "),
+        ("effective-number", {"q": 0.5}, "q 0.5: sampler effective-number takes beta"),
+        ("repeat-factor", {"threshold": 2}, "threshold 2: a share of the images"),
+        ("repeat-factor", {"threshold": "x"}, "threshold 'x': "),
+        ("class-balanced", {"beta": 0.9}, "beta 0.9: sampler class-balanced takes no value"),
+    ],
 )
-def test_an_order_follows_from_seed_and_epoch_alone(sampler, labels, seed, epoch):
-    labels = np.array(labels)
-    np.random.seed(epoch)  # the global generator must not matter
-    order = epoch_order(sampler, labels, seed=seed, epoch=epoch)
-    np.random.seed(epoch + 1)
-    assert np.array_equal(order, epoch_order(sampler, labels, seed=seed, epoch=epoch))
-    assert len(order) == len(labels)
-    assert order.dtype == np.int64
-    assert ((order >= 0) & (order < len(labels))).all()
+def test_values_that_cannot_be_meant_are_named(sampler, named, says):
+    with pytest.raises(ValueError, match=says):
+        class_shares(sampler, COUNTS, **named)
 
 
-def test_seeds_and_epochs_give_different_orders():
-    for sampler in SAMPLERS:
-        orders = [epoch_order(sampler, LABELS, seed=s, epoch=e).tolist() for s, e in ((0, 0), (0, 1), (1, 0))]
-        assert orders[0] != orders[1] != orders[2] != orders[0]
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ([1.0, 2.0], "class counts of type float64, .*1.0"),
+        ([[1, 2]], r"shape \(1, 2\)"),
+        ([], "class counts of type"),
+        (["a"], "class counts of type"),
+        ([3, -1], "class 1 has -1 images"),
+        ([0, 0], "none of 2 classes"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(counts, says):
+    with pytest.raises(ValueError, match=says):
+        class_shares("class-balanced", counts)
 
 
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(UsageError, match=r"'balanced': choose one of instance-balanced"):
-        epoch_order("balanced", LABELS, seed=0, epoch=0)
-    for wrong in ({"seed": -1}, {"epoch": -1}):
-        with pytest.raises(UsageError, match="at least 0"):
-            epoch_order("class-balanced", LABELS, **({"seed": 0, "epoch": 0} | wrong))
-    for labels in (LABELS.astype(float), LABELS - 1):
-        with pytest.raises(UsageError, match="whole numbers from 0 on"):
-            epoch_order("class-balanced", labels, seed=0, epoch=0)
-    with pytest.raises(UsageError, match="0 images"):
-        epoch_order("class-balanced", LABELS[:0], seed=0, epoch=0)
+def test_masks_that_do_not_fit_are_refused():
+    for classes, says in (([1, 0], "int64"), ([True, False], r"shape \(2,\)"), ([False] * 6, "none of 6 classes")):
+        with pytest.raises(ValueError, match=says):
+            class_shares("class-balanced", COUNTS, classes=classes)
+
+
+def test_labels_and_counts_come_in_many_forms():
+    for labels in ([0, 2, 1], (0, 2, 1), np.array([0, 2, 1], dtype=np.uint8)):
+        assert check_labels(labels).tolist() == [0, 2, 1]
+        assert check_labels(labels).dtype == check_counts(labels).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "says"),
+    [
+        ([0.0, 1.0], None, "labels of type float64, .*0.0"),
+        ([True, False], None, "labels of type bool"),
+        (["cat"], None, "labels of type <U3, .*cat"),
+        ([[0], [1]], None, r"shape \(2, 1\)"),
+        ([], None, "labels of type|0 images"),
+        (np.zeros(0, dtype=int), None, "0 images to sample from"),
+        ([0, 3, -7], None, "label -7 at position 2"),
+        ([0, 10**9], None, "label 1000000000 at position 1"),
+        ([0, 10, 3], 10, r"label 10 at position 1: 0 \.\. 9, of 10 classes"),
+    ],
+)
+def test_labels_that_cannot_be_are_named(labels, classes, says):
+    with pytest.raises(ValueError, match=says):
+        check_labels(labels, num_classes=classes)
