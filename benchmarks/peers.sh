@@ -26,6 +26,8 @@ peer kornia==0.9.0
 peer grain==0.2.18
 peer opencv-python-headless==5.0.0.93 simplejpeg==1.9.0
 peer nvidia-dali-cuda130==2.4.0
+peer torchsampler==0.1.2 pandas==3.1.1
+peer catalyst==22.4
 # ffcv asks for packages for its benchmarks and another OpenCV; its loader needs none of them. It compiles in this environment.
 peer setuptools==84.2.1 wheel==0.48.0 numba==0.68.1
 peer --no-build-isolation --no-deps ffcv==1.0.2
@@ -35,7 +37,7 @@ from importlib import import_module, metadata
 for name, module in (
     ("torch", "torch"), ("webdataset", "webdataset"), ("datasets", "datasets"), ("kornia", "kornia"), ("grain", "grain"),
     ("opencv-python-headless", "cv2"), ("simplejpeg", "simplejpeg"), ("nvidia-dali-cuda130", "nvidia.dali.fn"),
-    ("ffcv", "ffcv.loader"), ("ltdata", "ltdata.reader"), ("ace_ref", "ace_ref.dataset"),
+    ("ffcv", "ffcv.loader"), ("catalyst", "catalyst.data"), ("ltdata", "ltdata.reader"), ("ace_ref", "ace_ref.dataset"),
 ):
     try:
         import_module(module)

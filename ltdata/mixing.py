@@ -7,6 +7,7 @@ accepted; a row of class c is accepted with probability proportional to target_c
 being 1. Class-balanced, imbalance factor 100, that reads 2.3 rows per accepted one of CIFAR-100-LT, where one stream
 over all groups would read 21.7; 4.0 of iNaturalist 2018; 9.1 of CIFAR-10-LT, whose many-shot classes differ most.
 
+>>> from ltdata.sampling import class_shares
 >>> plans = [ShardPlan("train/many-000000.tar", np.arange(6)), ShardPlan("train/few-000000.tar", np.array([6, 7]))]
 >>> labels = np.array([0, 0, 0, 1, 1, 1, 2, 2])
 >>> mix(plans, labels, class_shares("class-balanced", np.bincount(labels)), length=7, seed=0).row.tolist()

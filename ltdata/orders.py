@@ -199,13 +199,12 @@ class Drawn:
 
     def _draw(self, number: NDArray[np.float64]) -> NDArray[np.int32]:
         which = self._guide.take((number * len(self._guide)).astype(np.int32))
-        which += number >= self._ends.take(which)  # one on is enough for nearly all; the others are searched for
-        late = np.flatnonzero(number >= self._ends.take(which))
-        which[late] = np.searchsorted(self._ends, number[late], side="right")
+        which += number >= self._ends.take(which)
+        if not self._near:
+            late = np.flatnonzero(number >= self._ends.take(which))
+            which[late] = np.searchsorted(self._ends, number[late], side="right")
         inside = ((number - self._begins.take(which)) * self._scale.take(which)).astype(np.int32)
-        # Rounding at the upper end of a step must not leave its class.
-        at = self._starts.take(which) + np.minimum(inside, self._last.take(which))
-        return np.asarray(self._by_class.take(at))
+        return np.asarray(self._by_class.take(self._starts.take(which) + inside))
 
     def _tabulate(self, epoch: int) -> None:
         """Compute the distribution function and its inverse, of the classes that are drawn from."""
@@ -215,13 +214,18 @@ class Drawn:
         self._ends = ends / ends[-1]
         self._begins = np.concatenate([[0.0], self._ends[:-1]])
         self._starts = (np.cumsum(self._counts) - self._counts)[kept].astype(np.int32)
-        self._last = (self._counts[kept] - 1).astype(np.int32)
-        with np.errstate(divide="ignore"):  # a step too small for a float is never hit
-            self._scale = self._counts[kept] / (self._ends - self._begins)
-        # The class at the lower end of each of many equal parts of 0 .. 1, from where a number's own is a step away; a
-        # power of two parts, so that a number's part is exact. A tenth of the time of a search among 8,142 classes.
+        width, n = self._ends - self._begins, self._counts[kept]
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a step too small for a float is never hit
+            self._scale = n / width
+            while (over := width * self._scale >= n).any():  # so that no number of a step leaves its class
+                self._scale[over] = np.nextafter(self._scale[over], 0)
+        # The class at the lower end of each of many equal parts of 0 .. 1; a power of two, so that a number's part
+        # is exact. A number's own class is there or one further, if no part has more than one end: a fifth of the time
+        # of a search among 8,142 classes.
         parts = 1 << (4 * len(kept)).bit_length()
-        self._guide = np.searchsorted(self._ends, np.arange(parts) / parts, side="right").astype(np.int32)
+        self._guide = np.searchsorted(self._ends, np.arange(parts + 1) / parts, side="right").astype(np.int32)
+        self._near = bool(np.diff(self._guide).max() <= 1)
+        self._guide = np.minimum(self._guide[:-1], len(kept) - 1)
         self._epoch = epoch
 
 

@@ -24,7 +24,9 @@ What always holds:
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from operator import length_hint
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -45,7 +47,7 @@ class _Passes(Generic[Item]):
     def __init__(
         self,
         order: Order,
-        about: Mapping[str, Any],
+        settings: Mapping[str, Any],
         *,
         length: int | None,
         rank: int,
@@ -57,10 +59,11 @@ class _Passes(Generic[Item]):
         self.length = order.length if length is None else check_integer("length", length, 1)
         self.drop_last = drop_last
         self._order = order
-        self._about = {**about, "length": self.length}
+        self._settings = {**settings, "length": self.length}
         self._epoch = 0
         self._start = 0  # of the current or last pass, or of the next if none has begun: a position in the global order
-        self._at = 0  # where it stands
+        self._end = 0  # where those of its items end that have been drawn so far
+        self._waiting: Iterator[Item] = iter(())  # those of them that have not been handed out
         self._begun = False
 
     @property
@@ -72,7 +75,7 @@ class _Passes(Generic[Item]):
         """Say which epoch the next pass is of, counted from 0; a loaded state of that epoch goes on."""
         epoch = check_integer("epoch", epoch)
         if epoch != self._epoch or self._over():
-            self._epoch, self._start, self._at, self._begun = epoch, 0, 0, False
+            self._go_to(epoch, 0)
 
     def __len__(self) -> int:
         """Count the items that a pass gives this rank: fewer in the pass that goes on where a loaded state stands."""
@@ -84,28 +87,38 @@ class _Passes(Generic[Item]):
             self._epoch, self._start = self._epoch + 1, 0
         elif self._begun:  # and broken off
             self._start = 0
-        self._at, self._begun = self._start, True
-        return self._pass(self._epoch, self._start)
+        self._go_to(self._epoch, self._start)
+        self._begun = True
+        return chain.from_iterable(self._parts())
 
-    def _pass(self, epoch: int, start: int) -> Iterator[Item]:
-        end = start + self._left(start) * self.world_size
+    def _parts(self) -> Iterator[Iterator[Item]]:
+        """Draw the items of a pass part by part, to be handed out without a line of Python for each."""
+        end = self._start + self._left(self._start) * self.world_size
         step = max(1, _CHUNK // self.world_size) * self.world_size
-        for at in range(start, end, step):
-            part = self._order.take(epoch, at, min(at + step, end))
-            for item in self._items(part[self.rank :: self.world_size]):
-                self._at += self.world_size
-                yield item
+        epoch = self._epoch
+        for at in range(self._start, end, step):
+            stop = min(at + step, end)
+            part = self._order.take(epoch, at, stop)[self.rank :: self.world_size]
+            self._end, self._waiting = stop, iter(self._items(part))
+            yield self._waiting
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        self._epoch, self._start, self._end, self._waiting, self._begun = epoch, position, position, iter(()), False
+
+    def _at(self) -> int:
+        """Return where the current or last pass stands, a position in the global order."""
+        return self._end - length_hint(self._waiting) * self.world_size
 
     def _over(self) -> bool:
         """Tell whether a pass has begun and handed out all its items."""
-        return self._begun and not self._left(self._at)
+        return self._begun and not self._left(self._at())
 
     def _left(self, position: int) -> int:
         """Count the items that each rank gets from a position of the global order on."""
         left = max(self.length - position, 0)
         return left // self.world_size if self.drop_last else -(-left // self.world_size)
 
-    def _items(self, part: NDArray[np.int64]) -> Iterable[Item]:
+    def _items(self, part: NDArray[np.int64]) -> list[Item]:
         """Give the items of some positions as plain Python values."""
         raise NotImplementedError
 
@@ -119,11 +132,11 @@ class _Passes(Generic[Item]):
         Raises:
             UsageError: a pass has fewer.
         """
-        at = self._at
+        at = self._at()
         if used is not None:
             at = self._start + check_integer("used", used, 0, self._left(self._start)) * self.world_size
         epoch, at = (self._epoch, at) if self._left(at) else (self._epoch + 1, 0)
-        return {**self._about, "epoch": epoch, "position": at}
+        return {**_about(self._settings), "epoch": epoch, "position": at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state stands: the next pass gives the rest of its epoch.
@@ -131,14 +144,13 @@ class _Passes(Generic[Item]):
         Raises:
             UsageError: the state is of a sampler with other settings or labels, or says nothing that can be meant.
         """
-        for name, own in self._about.items():
+        for name, own in _about(self._settings).items():
             if state.get(name) != own:
                 found = state.get(name, "is missing")
                 raise UsageError(f"state: {name} {found}, of this sampler {own}; make it with the same settings")
         epoch, position = state.get("epoch"), state.get("position")
         epoch = check_integer("state: epoch", epoch)
-        self._start = self._at = check_integer("state: position", position, 0, self.length - 1)
-        self._epoch, self._begun = epoch, False
+        self._go_to(epoch, check_integer("state: position", position, 0, self.length - 1))
 
 
 class Sampler(_Passes[int]):
@@ -177,10 +189,10 @@ class Sampler(_Passes[int]):
     ) -> None:
         labels = _labels(labels, class_counts, classes)
         order = orders.order_of(sampler, labels, seed=seed, classes=classes, stream=0, **named)
-        about = _about(labels, classes, seed=seed, sampler=sampler, **named)
-        super().__init__(order, about, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
+        settings = {"labels": labels, "classes": classes, "seed": seed, "sampler": sampler, **named}
+        super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> Iterable[int]:
+    def _items(self, part: NDArray[np.int64]) -> list[int]:
         items: list[int] = part.tolist()
         return items
 
@@ -220,11 +232,11 @@ class PairSampler(_Passes[tuple[int, int]]):
             orders.order_of(first, labels, seed=seed, classes=classes),
             orders.order_of(second, labels, seed=seed, classes=classes, stream=1, **named),
         )
-        about = _about(labels, classes, seed=seed, first=first, second=second, **named)
-        super().__init__(order, about, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
+        settings = {"labels": labels, "classes": classes, "seed": seed, "first": first, "second": second, **named}
+        super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-        return zip(*part.T.tolist(), strict=True)
+    def _items(self, part: NDArray[np.int64]) -> list[tuple[int, int]]:
+        return list(zip(*part.T.tolist(), strict=True))
 
 
 class ClassAwareBatches(_Passes[list[int]]):
@@ -260,10 +272,10 @@ class ClassAwareBatches(_Passes[list[int]]):
         labels = _labels(labels, class_counts, classes)
         shape = {"classes_per_batch": classes_per_batch, "images_per_class": images_per_class}
         order = orders.ClassAware(labels, classes=classes, seed=seed, **shape)
-        about = _about(labels, classes, seed=seed, sampler="class-aware", **shape)
-        super().__init__(order, about, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
+        settings = {"labels": labels, "classes": classes, "seed": seed, "sampler": "class-aware", **shape}
+        super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> Iterable[list[int]]:
+    def _items(self, part: NDArray[np.int64]) -> list[list[int]]:
         items: list[list[int]] = part.tolist()
         return items
 
@@ -306,8 +318,9 @@ def _labels(labels: ArrayLike | None, class_counts: ArrayLike | None, classes: A
     return found
 
 
-def _about(labels: NDArray[np.int64], classes: ArrayLike | None, **settings: Any) -> dict[str, Any]:
+def _about(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Say in plain values what an order follows from, to know a state of another one."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    labels, classes = plain.pop("labels"), plain.pop("classes")
     chosen = b"" if classes is None else np.packbits(np.asarray(classes)).tobytes()
     return {**plain, "images": len(labels), "labels_crc32": zlib.crc32(labels.tobytes(), zlib.crc32(chosen))}

@@ -37,6 +37,11 @@ def test_tables_of_cifar_check_ours(cifar100_lt: Built, tmp_path: Path, script: 
     assert json.loads((tmp_path / "table.json").read_text())
 
 
+def test_the_table_of_indices_checks_ours(tmp_path: Path) -> None:
+    options = ("--only", "ltdata", "--rounds", 1, "--seconds", 0.1, "--work", tmp_path)
+    assert "437,513 indices, p 0." in run("drawn_indices.py", "inat18", *options)
+
+
 def test_the_table_of_photographs_checks_ours(tmp_path: Path) -> None:
     files = {f"{number}.jpg": photo(number, size=(320 + number, 330), form="JPEG") for number in range(8)}
     put(tmp_path / "jpegs", files)
