@@ -16,6 +16,7 @@ from ace_ref.network import AceNetwork
 from ltdata import __version__
 from ltdata.groups import GROUP_NAMES
 from ltdata.metrics import group_accuracy
+from ltdata.seeds import in_percent
 
 SCHEMA_VERSION = 1
 _COLUMNS = ("overall", *GROUP_NAMES)
@@ -86,5 +87,5 @@ def table(split: Mapping[str, str], accuracy: Mapping[str, Any], *, title: str, 
         rows.append((f"expert {number} ({expert['targets']} targets)", expert))
     for name, row in rows:
         cells = (row[column] for column in _COLUMNS)
-        lines.append(f"{name:24}" + "".join(f"{'n/a' if cell is None else f'{cell:.1f}':>9}" for cell in cells))
+        lines.append(f"{name:24}" + "".join(f"{in_percent(cell):>9}" for cell in cells))
     return "\n".join(lines)

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ace_ref import recipe as recipes
 from ace_ref.recipe import Recipe
 from ltdata.errors import LtdataError, MismatchError
 from ltdata.groups import GROUP_NAMES
+from ltdata.seeds import Spread, spread
 
 COLUMNS = ("overall", *GROUP_NAMES)
 
@@ -40,22 +39,21 @@ class Row:
         found = (result["accuracy"]["last"][column] for result in self.results)
         return [float(value) for value in found if value is not None]
 
+    def spread(self, column: str) -> Spread:
+        """Return mean and standard deviation over seeds."""
+        return spread(self.values(column))
+
     def mean(self, column: str) -> float | None:
         """Return the mean over seeds, None where it is not defined."""
-        values = self.values(column)
-        return float(np.mean(values)) if values else None
+        return self.spread(column).mean
 
     def deviation(self, column: str) -> float | None:
         """Return the sample standard deviation over seeds, None for less than two."""
-        values = self.values(column)
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return self.spread(column).deviation
 
     def cell(self, column: str) -> str:
         """Return `mean +- deviation` as text."""
-        mean, deviation = self.mean(column), self.deviation(column)
-        if mean is None:
-            return "n/a"
-        return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+        return str(self.spread(column))
 
 
 def summarise(found: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -8,7 +8,8 @@ from ltdata import __version__, console
 
 _COMMANDS = {  # where each is; worker processes, and every other command, need not import them all
     "build": "building.build",
-    "stats": "looking.stats",
+    "stats": "describing.stats",
+    "evaluate": "evaluating.evaluate_files",
     "verify": "looking.verify",
     "list": "looking.list_splits",
     "diff": "comparing.diff",

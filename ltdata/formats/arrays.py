@@ -55,7 +55,7 @@ def read_npy(path: Path, *, split: str) -> Foreign:
         SourceMissingError: it cannot be read.
         MismatchError: it holds anything but whole numbers of 0 or more.
     """
-    values = _array(read_bytes(path), str(path))
+    values = read_array(read_bytes(path), str(path))
     return Foreign("npy", {split: ForeignSplit(positions=whole_numbers(values, str(path), "index"))})
 
 
@@ -69,8 +69,8 @@ def read_npz(path: Path, *, split: str) -> Foreign:
         SourceMissingError: it cannot be read.
         MismatchError: it holds no such arrays, or wrong ones.
     """
-    members = _members(path)
-    arrays = {name: _array(data, f"{path}: {name}") for name, data in members.items()}
+    members = npz_members(path)
+    arrays = {name: read_array(data, f"{path}: {name}") for name, data in members.items()}
     places = _columns(arrays, _PLACES, split, path)
     labels = _columns(arrays, _LABELS, split, path)
     if not places:
@@ -109,7 +109,7 @@ def _columns(arrays: Mapping[str, NDArray[Any]], pattern: re.Pattern[str], defau
     return found
 
 
-def _array(data: bytes, origin: str) -> NDArray[Any]:
+def read_array(data: bytes, origin: str) -> NDArray[Any]:
     """Read one .npy file; never more memory is touched than it has bytes, whatever its header says."""
     try:
         with warnings.catch_warnings(action="error"):
@@ -118,7 +118,7 @@ def _array(data: bytes, origin: str) -> NDArray[Any]:
         raise _unreadable(origin, error) from error
 
 
-def _members(path: Path) -> dict[str, bytes]:
+def npz_members(path: Path) -> dict[str, bytes]:
     """Unpack the .npy files of an .npz file, unless they would have an absurd size."""
     data = read_bytes(path)
     try:
