@@ -7,9 +7,10 @@ import torch
 from ace_ref import augment, loading, resident
 from ace_ref.draws import Draws, draw_epoch
 from ace_ref.policies import OPERATORS
-from ace_ref.recipe import Recipe, load_recipe
+from ace_ref.recipe import SAMPLERS, Recipe, load_recipe
 from ace_ref.resident import ResidentSplit
 from ltdata.reader import read_manifest
+from ltdata.sampling import class_shares
 
 RECIPE = load_recipe("cifar", "ace", source="cifar100", imbalance_factor=100)
 CPU = torch.device("cpu")
@@ -118,11 +119,15 @@ def test_crops_flips_and_mixing_cover_their_ranges():
     assert draws.mix.max() > 0.9
 
 
-def test_a_class_balanced_epoch_shows_every_class_equally_often():
-    labels = np.repeat(np.arange(4), (4000, 900, 90, 10))
-    draws = draw_epoch(blank(labels), RECIPE.with_values({"sampler": "class-balanced"}), seed=0, epoch=0)
-    shares = np.bincount(labels[draws.index.flatten().numpy()]) / draws.index.numel()
-    assert abs(shares - 0.25).max() < 0.03
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_epoch_shows_every_class_as_its_sampler_says(sampler):
+    counts = np.array((4000, 900, 90, 10))
+    labels = np.repeat(np.arange(4), counts)
+    recipe = RECIPE.with_values({"sampler": sampler})
+    draws = draw_epoch(blank(labels), recipe, seed=0, epoch=100)
+    shares = np.bincount(labels[draws.index.flatten().numpy()], minlength=4) / draws.index.numel()
+    named = {"epochs": recipe.epochs} if sampler == "progressively-balanced" else {}
+    assert abs(shares - class_shares(sampler, counts, epoch=100, **named)).max() < 0.03
 
 
 def test_the_last_epochs_are_not_mixed():

@@ -13,7 +13,7 @@ import ltdata
 from ltdata import mixing
 from ltdata.errors import UsageError
 from ltdata.mixing import Mix, mix
-from ltdata.sampling import class_shares
+from ltdata.sampling import SAMPLERS, class_shares
 from ltdata.shards import ShardPlan, plan
 
 PINNED = ltdata.load("cifar100-lt", imbalance_factor=100)
@@ -57,14 +57,15 @@ def slow_oracle(plans: list[ShardPlan], order: Mix, numbers: list[int]) -> int:
 # --- the distribution
 
 
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_the_reached_class_distribution_is_the_target(power: float) -> None:
-    target = class_shares("power", COUNTS, q=power)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_reached_class_distribution_is_the_target(sampler: str) -> None:
+    named = {"power": {"q": 0.3}, "progressively-balanced": {"epochs": 11}}.get(sampler, {})
+    target = class_shares(sampler, COUNTS, epoch=5, **named)
     orders = [mix(PLANS, LABELS, target, length=len(LABELS), seed=seed) for seed in range(20)]
     assert min(p_value(order, target) for order in orders) > 1e-4
     # Rows come more evenly than independent draws would, which makes that test lenient: this one is not.
     reached = np.bincount(LABELS[np.concatenate([order.row for order in orders])], minlength=100) / 20 / len(LABELS)
-    assert np.abs(reached / target - 1).max() < 0.1
+    assert np.abs(reached / target - 1)[target > 0.002].max() < 0.1  # a class that is seldom drawn varies more
 
 
 def test_series_are_drawn_with_their_target_mass() -> None:
