@@ -28,6 +28,7 @@ from ltdata import bootstrap, calibration, groups
 from ltdata.calibration import Confidences
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES
+from ltdata.labels import check_counts, check_labels
 
 FIGURES = ("overall", *GROUP_NAMES, "class_balanced", "macro_f1", "gap", "ece")
 
@@ -146,7 +147,7 @@ def evaluate(
     """
     given_groups = _groups(class_counts, rule, class_groups)
     classes = len(given_groups)
-    label = check_labels(labels, classes, what="labels")
+    label = check_labels(labels, num_classes=classes)
     if predictions is None and logits is None and probabilities is None:
         raise UsageError("predictions, logits or probabilities: one of them is needed")
     confidences = calibration.read_confidences(logits, probabilities, images=len(label), classes=classes)
@@ -176,24 +177,6 @@ def evaluate(
         resamples=resamples,
         seed=seed,
     )
-
-
-def check_labels(values: ArrayLike, classes: int, *, what: str) -> NDArray[np.int64]:
-    """Return labels, or predictions, as int64 (n,).
-
-    Raises:
-        UsageError: they are not integers of 0 .. classes - 1, one per image; the message names the first that is not.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1 or not len(array):
-        raise UsageError(f"{what}: shape {array.shape}, (n,) is needed, one per image")
-    if array.dtype.kind not in "iu":
-        raise UsageError(f"{what}: {what}[0] is {array[0]!s:.40} ({array.dtype}); integers are needed")
-    fault = (array < 0) | (array >= classes)
-    if fault.any():
-        row = int(np.argmax(fault))
-        raise UsageError(f"{what}: {what}[{row}] is {array[row]}; {classes:,} classes have 0 .. {classes - 1}")
-    return array.astype(np.int64)
 
 
 def _intervals(
@@ -260,15 +243,11 @@ def _class_figures(
 
 
 def _groups(class_counts: ArrayLike, rule: str, class_groups: ArrayLike | None) -> NDArray[np.int8]:
-    n = np.asarray(class_counts)
-    if n.ndim != 1 or not len(n) or n.dtype.kind not in "iu":
-        raise UsageError(f"class_counts: {n.dtype} of shape {n.shape}; integers (C,) are needed, one per class")
-    least = 0 if class_groups is not None else 1
-    if n.min() < least:
-        row = int(np.argmax(n < least))
+    n = check_counts(class_counts)
+    if class_groups is None and n.min() == 0:
         raise UsageError(
-            f"class_counts: class_counts[{row}] is {n[row]}; training images are counted, {least} or more of a class"
-            + ("" if class_groups is not None else " (of classes without any, give class_groups)")
+            f"class_counts: class_counts[{n.argmin()}] is 0; training images are counted, 1 or more of a class (of "
+            "classes without any, give class_groups)"
         )
     if class_groups is None:
         return groups.assign(n, rule=rule)
@@ -290,7 +269,7 @@ def _answers(
     if predictions is None:
         assert confidences is not None  # noqa: S101 - one of them is given
         return confidences.answers
-    answers = check_labels(predictions, classes, what="predictions")
+    answers = check_labels(predictions, num_classes=classes, what="predictions")
     if len(answers) != images:
         raise UsageError(f"predictions: {len(answers):,} of them, {images:,} labels")
     if confidences is not None:

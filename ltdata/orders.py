@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.sampling import check_classes, check_integer, check_labels, check_value, class_shares, repeat_factors
+from ltdata.labels import check_classes, check_integer, check_labels
+from ltdata.sampling import check_value, class_shares, repeat_factors
 
 
 class Order(Protocol):

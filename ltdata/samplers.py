@@ -34,8 +34,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ltdata import orders
 from ltdata.errors import UsageError
+from ltdata.labels import check_classes, check_counts, check_integer, check_labels
 from ltdata.orders import Order, Pairs
-from ltdata.sampling import check_classes, check_counts, check_integer, check_labels
 
 Item = TypeVar("Item")
 _CHUNK = 1 << 14  # positions drawn at once: fast, and the first item comes within a millisecond
@@ -323,4 +323,4 @@ def _about(settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     labels, classes = plain.pop("labels"), plain.pop("classes")
     chosen = b"" if classes is None else np.packbits(np.asarray(classes)).tobytes()
-    return {**plain, "images": len(labels), "labels_crc32": zlib.crc32(labels.tobytes(), zlib.crc32(chosen))}
+    return {"images": len(labels), "labels_crc32": zlib.crc32(labels.tobytes(), zlib.crc32(chosen)), **plain}

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
+from ltdata.labels import check_classes, check_counts
 
 _POWERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0, "reversed": -1.0}
 # By sampler: the value that it takes, and what it is where none is given; None: it must be.
@@ -38,7 +39,6 @@ VALUES: Mapping[str, tuple[str, float | None] | None] = {
     "repeat-factor": ("threshold", 0.001),
 }
 SAMPLERS = tuple(VALUES)
-_MOST_CLASSES = 10_000_000
 _RANGES = {  # of each value, in words and numbers
     "q": ("a finite number, 0 .. 1 is usual", -1e300, 1e300),
     "epochs": ("the number of epochs, a whole number from 1 on", 1, 1e15),
@@ -160,70 +160,3 @@ def check_value(sampler: str, named: Mapping[str, float]) -> float:
     if name == "epochs" and value != int(value):
         raise UsageError(f"{name} {value!r}: {words} is needed")
     return float(value)
-
-
-def check_labels(labels: ArrayLike, *, num_classes: int | None = None) -> NDArray[np.int64]:
-    """Return class labels as int64 (n,).
-
-    Raises:
-        UsageError: they are not whole numbers from 0 on, below `num_classes` where it is given, or there are none.
-    """
-    found = np.asarray(labels)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        first = f", the first {found.ravel()[0]!r}" if found.size else ""
-        raise UsageError(f"labels of type {found.dtype}, shape {found.shape}{first}: whole numbers, (n,), are needed")
-    if not len(found):
-        raise UsageError("labels: 0 images to sample from")
-    most = _MOST_CLASSES - 1 if num_classes is None else num_classes - 1
-    low, high = found.min(), found.max()
-    if low < 0 or high > most:
-        at = int(found.argmin() if low < 0 else found.argmax())
-        words = f"0 .. {most:,}" if num_classes is None else f"0 .. {most}, of {num_classes} classes,"
-        raise UsageError(f"label {found[at]} at position {at}: {words} are needed")
-    return found.astype(np.int64, copy=False)
-
-
-def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
-    """Return class counts as int64 (C,).
-
-    Raises:
-        UsageError: they are not whole numbers of at least 0, or there are none.
-    """
-    found = np.asarray(class_counts)
-    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
-        first = f", the first {found.ravel()[0]!r}" if found.size else ""
-        raise UsageError(f"class counts of type {found.dtype}, shape {found.shape}{first}: whole numbers, (C,)")
-    if found.min() < 0:
-        raise UsageError(f"class counts: class {found.argmin()} has {found.min()} images; at least 0 are needed")
-    return found.astype(np.int64, copy=False)
-
-
-def check_integer(name: str, value: object, low: int = 0, high: int | None = None) -> int:
-    """Return a whole number.
-
-    Raises:
-        UsageError: it is none, or out of low .. high.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UsageError(f"{name} {value!r}: a whole number is needed")
-    if value < low or (high is not None and value > high):
-        raise UsageError(
-            f"{name} {value}: {low} .. {high} is needed"
-            if high is not None
-            else f"{name} {value}: at least {low} is needed"
-        )
-    return int(value)
-
-
-def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
-    """Return a mask of classes, bool (C,).
-
-    Raises:
-        UsageError: it is none.
-    """
-    found = np.asarray(classes)
-    if found.dtype != bool or found.shape != (num_classes,):
-        raise UsageError(
-            f"classes of type {found.dtype}, shape {found.shape}: one bool for each of {num_classes} classes"
-        )
-    return found

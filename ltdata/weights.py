@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.sampling import check_counts, check_value, effective_numbers
+from ltdata.labels import check_counts
+from ltdata.sampling import check_value, effective_numbers
 
 WEIGHTS = ("inverse-frequency", "inverse-square-root", "effective-number")
 NORMALISATIONS = ("mean", "sum")

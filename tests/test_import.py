@@ -28,9 +28,10 @@ LAYERS = (
     {"shards", "engine"},
     {"manifest", "images", "planner"},
     {"samples", "lists"},
-    {"samplers"},
+    {"samplers", "weights"},
     {"orders"},
-    {"groups", "profiles", "protocols", "png", "files", "sampling", "weights"},
+    {"groups", "profiles", "protocols", "png", "files", "sampling"},
+    {"labels"},
     {"errors"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltdata.errors import UsageError
-from ltdata.sampling import SAMPLERS, check_counts, check_labels, class_shares, effective_numbers, repeat_factors
+from ltdata.sampling import SAMPLERS, class_shares, effective_numbers, repeat_factors
 
 COUNTS = np.array([500, 120, 30, 7, 0, 2])
 VALUES: dict[str, dict[str, float]] = {"power": {"q": 0.3}, "progressively-balanced": {"epochs": 10}}
@@ -100,11 +100,11 @@ def test_values_that_cannot_be_meant_are_named(sampler, named, says):
 @pytest.mark.parametrize(
     ("counts", "says"),
     [
-        ([1.0, 2.0], "class counts of type float64, .*1.0"),
+        ([1.0, 2.0], "class_counts: float64 of .*1.0"),
         ([[1, 2]], r"shape \(1, 2\)"),
-        ([], "class counts of type"),
-        (["a"], "class counts of type"),
-        ([3, -1], "class 1 has -1 images"),
+        ([], "class_counts: float64 of"),
+        (["a"], "class_counts: <U1 of .*a"),
+        ([3, -1], r"class_counts\[1\] is -1"),
         ([0, 0], "none of 2 classes"),
     ],
 )
@@ -117,28 +117,3 @@ def test_masks_that_do_not_fit_are_refused():
     for classes, says in (([1, 0], "int64"), ([True, False], r"shape \(2,\)"), ([False] * 6, "none of 6 classes")):
         with pytest.raises(ValueError, match=says):
             class_shares("class-balanced", COUNTS, classes=classes)
-
-
-def test_labels_and_counts_come_in_many_forms():
-    for labels in ([0, 2, 1], (0, 2, 1), np.array([0, 2, 1], dtype=np.uint8)):
-        assert check_labels(labels).tolist() == [0, 2, 1]
-        assert check_labels(labels).dtype == check_counts(labels).dtype == np.int64
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes", "says"),
-    [
-        ([0.0, 1.0], None, "labels of type float64, .*0.0"),
-        ([True, False], None, "labels of type bool"),
-        (["cat"], None, "labels of type <U3, .*cat"),
-        ([[0], [1]], None, r"shape \(2, 1\)"),
-        ([], None, "labels of type|0 images"),
-        (np.zeros(0, dtype=int), None, "0 images to sample from"),
-        ([0, 3, -7], None, "label -7 at position 2"),
-        ([0, 10**9], None, "label 1000000000 at position 1"),
-        ([0, 10, 3], 10, r"label 10 at position 1: 0 \.\. 9, of 10 classes"),
-    ],
-)
-def test_labels_that_cannot_be_are_named(labels, classes, says):
-    with pytest.raises(ValueError, match=says):
-        check_labels(labels, num_classes=classes)

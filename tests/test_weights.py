@@ -83,11 +83,11 @@ def test_fewer_images_weigh_no_less(kind):
             lambda: class_weights("inverse-frequency", COUNTS, normalise="max"),
             "normalise 'max': choose one of mean, sum",
         ),
-        (lambda: class_weights("inverse-frequency", [3, -2]), "class 1 has -2 images"),
-        (lambda: class_weights("inverse-frequency", [0.5]), "class counts of type float64.*0.5"),
+        (lambda: class_weights("inverse-frequency", [3, -2]), r"class_counts\[1\] is -2"),
+        (lambda: class_weights("inverse-frequency", [0.5]), "class_counts: float64.*0.5"),
         (lambda: log_priors(COUNTS, tau=np.inf), "tau inf"),
         (lambda: ldam_margins(COUNTS, largest=0), "largest 0: "),
-        (lambda: focal_alpha([]), "class counts"),
+        (lambda: focal_alpha([]), "class_counts"),
     ],
 )
 def test_what_cannot_be_meant_is_named(call, says):

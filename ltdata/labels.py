@@ -1,0 +1,82 @@
+"""Labels, class counts and masks of classes as people give them: checked, and named where they cannot be meant.
+
+>>> check_labels([0, 2, 1]).dtype
+dtype('int64')
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ltdata.errors import UsageError
+
+_MOST_CLASSES = 10_000_000
+
+
+def check_labels(values: ArrayLike, *, num_classes: int | None = None, what: str = "labels") -> NDArray[np.int64]:
+    """Return class labels as int64 (n,).
+
+    Args:
+        values: whole numbers (n,).
+        num_classes: C; None: any number below ten million.
+        what: they are called in messages.
+
+    Raises:
+        UsageError: they are not whole numbers of 0 .. C - 1, or there are none; the first is named.
+    """
+    found = np.asarray(values)
+    if found.ndim != 1 or not len(found):
+        raise UsageError(f"{what}: shape {found.shape}, (n,) is needed, one per image")
+    if found.dtype.kind not in "iu":
+        raise UsageError(f"{what}: {what}[0] is {found[0]!s:.40} ({found.dtype}); integers are needed")
+    most = _MOST_CLASSES if num_classes is None else num_classes
+    if found.min() < 0 or found.max() >= most:
+        row = int(np.argmax((found < 0) | (found >= most)))
+        classes = f"{num_classes:,} classes have" if num_classes is not None else "classes are"
+        raise UsageError(f"{what}: {what}[{row}] is {found[row]}; {classes} 0 .. {most - 1}")
+    return found.astype(np.int64, copy=False)
+
+
+def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
+    """Return class counts as int64 (C,).
+
+    Raises:
+        UsageError: they are not whole numbers of at least 0, or there are none.
+    """
+    found = np.asarray(class_counts)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+        first = f", the first {found.ravel()[0]!s:.40}" if found.size else ""
+        raise UsageError(f"class_counts: {found.dtype} of shape {found.shape}{first}; whole numbers (C,) are needed")
+    if found.min() < 0:
+        raise UsageError(f"class_counts: class_counts[{found.argmin()}] is {found.min()}; 0 images or more are needed")
+    return found.astype(np.int64, copy=False)
+
+
+def check_integer(name: str, value: object, low: int = 0, high: int | None = None) -> int:
+    """Return a whole number.
+
+    Raises:
+        UsageError: it is none, or out of low .. high.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} {value!r}: a whole number is needed")
+    if value < low or (high is not None and value > high):
+        raise UsageError(
+            f"{name} {value}: {low} .. {high} is needed"
+            if high is not None
+            else f"{name} {value}: at least {low} is needed"
+        )
+    return int(value)
+
+
+def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
+    """Return a mask of classes, bool (C,).
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = np.asarray(classes)
+    if found.dtype != bool or found.shape != (num_classes,):
+        raise UsageError(
+            f"classes: {found.dtype} of shape {found.shape}; one bool for each of {num_classes} classes is needed"
+        )
+    return found
