@@ -125,13 +125,14 @@ def stream(
     *,
     start: int = 0,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     shards_in_memory: int = 8,
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield (row, bytes of its PNG or JPEG file) in an order; close the iterator when you stop before its end.
 
-    Every rank sees ``order.row[rank::world]``; where `world` does not divide the length, some see one row less. A rank
-    fetches the shards of its own rows, which are nearly all.
+    Every rank sees ``order.row[rank::world_size]``; where that does not divide the length, some see one row less: ranks of
+    a training, which wait for each other, need an order of a multiple. A rank fetches the shards of its own rows, which
+    are nearly all.
 
     Args:
         remote: see `open_remote`.
@@ -139,7 +140,7 @@ def stream(
         order: made of ``remote.plans[split]``.
         start: how many rows of this rank to leave out, those that it has seen.
         rank: of this process.
-        world: number of processes.
+        world_size: number of processes.
         shards_in_memory: at most, those on their way too; at least one more than the order uses series, or nearly
             every row would fetch a shard. Photographs have 200 MB a shard.
 
@@ -150,8 +151,8 @@ def stream(
     """
     if split not in remote.plans:
         raise UsageError(f"split {split!r}: {remote.place} has {', '.join(remote.plans)}")
-    if start < 0 or not 0 <= rank < world:
-        raise UsageError(f"start {start}, rank {rank} of {world}: start is 0 or more, a rank counts from 0")
+    if start < 0 or not 0 <= rank < world_size:
+        raise UsageError(f"start {start}, rank {rank} of {world_size}: start is 0 or more, a rank counts from 0")
     shard_of = np.full(len(remote.samples[split]), -1)
     for number, each in enumerate(remote.plans[split]):
         shard_of[each.rows] = number
@@ -164,7 +165,7 @@ def stream(
             f"{shards_in_memory} shards in memory: one of each of {len(series)} series and one on its way are needed, "
             f"at least {max(1, len(series)) + 1}"
         )
-    own = slice(rank, None, world)
+    own = slice(rank, None, world_size)
     return _stream(remote, split, order.row[own][start:], order.shard[own][start:], shards_in_memory)
 
 

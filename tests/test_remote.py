@@ -228,12 +228,12 @@ def test_going_on_at_a_position_gives_the_rest(server: Server, local: Remote, st
 def test_ranks_share_one_order(server: Server, local: Remote, world: int) -> None:
     order = balanced(local, length=700)
     remote = open_remote(server.url)
-    parts = [[row for row, _ in stream(remote, "train", order, rank=rank, world=world)] for rank in range(world)]
+    parts = [[row for row, _ in stream(remote, "train", order, rank=rank, world_size=world)] for rank in range(world)]
     together = np.full(700, -1)
     for rank, part in enumerate(parts):
         together[rank::world] = part
     assert np.array_equal(together, order.row)
-    rest = stream(remote, "train", order, rank=world - 1, world=world, start=10)
+    rest = stream(remote, "train", order, rank=world - 1, world_size=world, start=10)
     assert [row for row, _ in rest] == parts[-1][10:]
 
 
@@ -629,9 +629,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("options", "reason"),
     [
         ({"start": -1}, "start -1"),
-        ({"rank": 2, "world": 2}, "rank 2 of 2"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"rank": -1}, "rank -1 of 1"),
-        ({"world": 0}, "rank 0 of 0"),
+        ({"world_size": 0}, "rank 0 of 0"),
         ({"shards_in_memory": 3}, "at least 4"),
     ],
 )
