@@ -130,9 +130,9 @@ def stream(
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield (row, bytes of its PNG or JPEG file) in an order; close the iterator when you stop before its end.
 
-    Every rank sees ``order.row[rank::world_size]``; where that does not divide the length, some see one row less: ranks of
-    a training, which wait for each other, need an order of a multiple. A rank fetches the shards of its own rows, which
-    are nearly all.
+    Every rank sees ``order.row[rank::world_size]``. Where that does not divide the length, some see one row less: for
+    ranks that wait for each other, as those of a training, make the order a multiple. A rank fetches the shards of its
+    own rows, which are nearly all.
 
     Args:
         remote: see `open_remote`.
