@@ -101,6 +101,13 @@ def test_both_sides_of_pairs_are_drawn_as_the_formula_says_and_independently(wor
     assert chi2_contingency(table).pvalue > 1e-4
 
 
+def test_both_sides_of_pairs_are_independent_even_if_their_samplers_are_the_same():
+    pairs = np.array(list(PairSampler(LABELS, "class-balanced", "class-balanced", seed=0, length=20_000)))
+    table = np.zeros((5, 5))
+    np.add.at(table, tuple(LABELS[pairs].T), 1)
+    assert chi2_contingency(table).pvalue > 1e-4
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_class_aware_batches_have_every_class_equally_often(world):
     times = np.zeros(5)
@@ -166,6 +173,9 @@ def test_a_pass_that_was_broken_off_begins_again(kind):
     whole = list(MADE[kind]())
     assert list(islice(sampler, 7)) == whole[:7]
     assert list(sampler) == whole
+    sampler.load_state_dict({**sampler.state_dict(), "epoch": 0, "position": 9})
+    assert list(islice(sampler, 7)) == whole[9:16]
+    assert list(sampler) == whole
     list(islice(sampler, 3))
     sampler.set_epoch(1)
     assert len(list(sampler)) == len(whole)
@@ -189,7 +199,7 @@ def test_the_order_is_that_of_epoch_order():
     other=st.sampled_from(WORLDS),
     drop_last=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)
 def test_a_state_goes_on_exactly_on_any_number_of_ranks(kind, epoch, cut, world, other, drop_last):
     length = 240
     whole = MADE[kind](length=length)
@@ -241,6 +251,9 @@ def test_what_was_asked_ahead_is_not_lost():
     assert list(again) == whole[-5:]
     assert sampler.state_dict() == sampler.state_dict(used=len(whole))
     assert (sampler.state_dict()["epoch"], sampler.state_dict()["position"]) == (1, 0)
+    again.load_state_dict(sampler_of("class-balanced", rank=1, world_size=2).state_dict() | {"position": 80})
+    list(islice(again, 30))
+    assert again.state_dict(used=10)["position"] == 100  # of a pass that began at 80
     with pytest.raises(ValueError, match=rf"used {len(whole) + 1}: 0 \.\. {len(whole)}"):
         sampler.state_dict(used=len(whole) + 1)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltdata.errors import UsageError
@@ -60,6 +60,7 @@ def test_repeat_factors_are_those_of_lvis():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @given(counts=some_counts)
+@settings(deadline=None)
 def test_shares_add_up_to_one_and_empty_classes_have_none(sampler, counts):
     shares = class_shares(sampler, counts, **VALUES.get(sampler, {}))
     assert shares.sum() == pytest.approx(1)
