@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata import groups
+from ltdata import fits, groups
 from ltdata.errors import UsageError
+from ltdata.fits import Fit
 
 
 @dataclass(frozen=True)
@@ -21,23 +22,6 @@ class GroupStats:
     classes: int
     images: int
     share: float
-
-
-@dataclass(frozen=True)
-class ExponentialFit:
-    """Report ln n = a - b r fitted by least squares over the rank r of the non-empty classes.
-
-    Attributes:
-        imbalance_factor: exp(b (C - 1)), the factor of the fitted curve.
-        low: lower end of its 95 % confidence interval.
-        high: upper end.
-        r_squared: share of the variance of ln n that the fit explains, 0 .. 1.
-    """
-
-    imbalance_factor: float
-    low: float
-    high: float
-    r_squared: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,8 @@ class FrequencyStats:
         entropy_bits: -sum p log2 p.
         effective_classes: 2 ** entropy_bits, the number of equal classes with the same entropy.
         head_share: share of the images in the largest 20 % of the classes.
-        fit: of the exponential profile; None with fewer than three non-empty classes or equal counts.
+        fits: by family, see `ltdata.fits`; None where there is nothing to fit.
+        best_fit: the family that describes the counts best; None where fewer than two could be fitted.
         rule: the group rule.
         groups: by name.
     """
@@ -72,7 +57,8 @@ class FrequencyStats:
     entropy_bits: float
     effective_classes: float
     head_share: float
-    fit: ExponentialFit | None
+    fits: dict[str, Fit | None]
+    best_fit: str | None
     rule: str
     groups: dict[str, GroupStats]
 
@@ -98,6 +84,7 @@ def frequency_stats(
     share = n[n > 0] / total
     entropy = max(0.0, float(-(share * np.log2(share)).sum()))
     assigned = class_groups if class_groups is not None else groups.assign(n, rule=rule)
+    fitted = fits.fit_all(n)
     head = -(-len(n) * 2 // 10)  # 20 %, rounded up, in integers
     return FrequencyStats(
         images=total,
@@ -111,7 +98,8 @@ def frequency_stats(
         entropy_bits=entropy,
         effective_classes=2**entropy,
         head_share=float(descending[:head].sum() / total),
-        fit=exponential_fit(n),
+        fits=fitted,
+        best_fit=fits.best(fitted),
         rule=rule,
         groups={
             name: GroupStats(
@@ -136,15 +124,19 @@ def gini(class_counts: NDArray[np.integer]) -> float:
     return float((weights * ascending).sum() / (c * ascending.sum()))
 
 
-def exponential_fit(class_counts: NDArray[np.integer]) -> ExponentialFit | None:
-    """Fit the exponential profile to sorted counts; None where there is nothing to fit."""
-    n = np.sort(class_counts[class_counts > 0])[::-1]
-    if len(n) < 3 or n[0] == n[-1]:
-        return None
-    from scipy.stats import linregress, t  # 0.7 s to import: only where it is used
+def lorenz(class_counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Compute the Lorenz curve: the share of the images that the smallest classes hold (Lorenz 1905).
 
-    line = linregress(np.arange(len(n)), np.log(n))
-    margin = float(t.ppf(0.975, len(n) - 2) * line.stderr)
-    slope = -float(line.slope)
-    low, fitted, high = (float(np.exp(b * (len(n) - 1))) for b in (slope - margin, slope, slope + margin))
-    return ExponentialFit(fitted, low, high, r_squared=float(line.rvalue) ** 2)
+    The Gini coefficient is one minus twice the area under it.
+
+    >>> lorenz(np.array([1, 3])).tolist()
+    [0.0, 0.25, 1.0]
+
+    Args:
+        class_counts: (C,), at least one image.
+
+    Returns:
+        Cumulative share of the images, 0 .. 1, after the 0, 1, ..., C smallest classes, (C + 1,).
+    """
+    ascending = np.sort(np.asarray(class_counts, dtype=np.int64))
+    return np.concatenate([[0.0], np.cumsum(ascending) / ascending.sum()])
