@@ -29,7 +29,7 @@ from ace_ref import devices, jpeg
 from ace_ref.draws import Split
 from ace_ref.recipe import Recipe
 from ace_ref.resident import RaggedSplit, ResidentSplit
-from ace_ref.streamed import RemoteSplit, StreamedSplit, shard_order
+from ace_ref.streamed import RemoteSplit, StreamedSplit
 from ltdata import reader
 from ltdata.access import OpenImages, open_images
 from ltdata.errors import LtdataError, MismatchError, OutputError, UsageError
@@ -157,9 +157,7 @@ def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]
     """Fetch and decode images of one size from a web server: uint8 (n, height, width, 3)."""
     rows = np.concatenate([plan.rows for plan in remote.plans[split]])
     pixels: NDArray[np.uint8] | None = None
-    for row, data in _bar(
-        stream(remote, split, shard_order(remote, split, rows)), len(rows), f"fetch {split}", progress=progress
-    ):
+    for row, data in _bar(stream(remote, split, rows), len(rows), f"fetch {split}", progress=progress):
         try:
             image = reader.decode(data)
         except ValueError as error:

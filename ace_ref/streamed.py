@@ -30,7 +30,6 @@ from ace_ref.resident import finish
 from ltdata import mixing, orders, sampling
 from ltdata.access import OpenImages
 from ltdata.errors import LtdataError, MismatchError
-from ltdata.mixing import Mix
 from ltdata.reader import closing_pool, default_workers
 from ltdata.remote import Remote, stream
 from ltdata.shards import ShardPlan
@@ -190,17 +189,9 @@ class RemoteSplit(_Streams):
         return [plan for plan in plans if len(plan.rows)]
 
     def _files(self, rows: NDArray[np.int64]) -> Generator[Image, None, None]:
-        with closing(stream(self.remote, self.split, shard_order(self.remote, self.split, rows))) as found:
+        with closing(stream(self.remote, self.split, rows)) as found:
             for row, data in found:
                 yield Image(partial(bytes, data), partial("{}: {} image {}".format, self.remote.place, self.split, row))
-
-
-def shard_order(remote: Remote, split: str, rows: NDArray[np.int64]) -> Mix:
-    """Say which shards an order of rows needs."""
-    shard_of = np.empty(len(remote.samples[split]), dtype=np.int64)
-    for number, plan in enumerate(remote.plans[split]):
-        shard_of[plan.rows] = number
-    return Mix(rows, shard_of[rows], np.zeros_like(rows), rows_read=len(rows))
 
 
 def _crops(files: Iterable[Image], draws: Draws, *, start: int, seen: slice) -> Iterator[Work]:

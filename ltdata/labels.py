@@ -4,6 +4,8 @@
 dtype('int64')
 """
 
+import sys
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -66,6 +68,19 @@ def check_integer(name: str, value: object, low: int = 0, high: int | None = Non
             else f"{name} {value}: at least {low} is needed"
         )
     return int(value)
+
+
+def check_number(
+    name: str, value: object, words: str, *, low: float = -sys.float_info.max, high: float = sys.float_info.max
+) -> float:
+    """Return a number of low .. high; `words` say in messages what it is.
+
+    Raises:
+        UsageError: it is none, or not finite, or out of its range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+        raise UsageError(f"{name} {value!r}: {words} is needed")
+    return float(value)
 
 
 def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:

@@ -13,9 +13,9 @@ over all groups would read 21.7; 4.0 of iNaturalist 2018; 9.1 of CIFAR-10-LT, wh
 >>> mix(plans, labels, class_shares("class-balanced", np.bincount(labels)), length=7, seed=0).row.tolist()
 [7, 3, 4, 5, 6, 0, 7]
 
-The order is a pure function of (plans, labels, target, seed, epoch) and needs no image: a resumed training cuts off
-what it has seen, rank r of w takes ``row[r::w]``, and which shards are needed when is known beforehand. A longer
-order begins with the shorter one of the same arguments.
+The order is a pure function of (plans, labels, target, seed, epoch) and needs no image: which shards are needed when is
+known beforehand. A longer order begins with the shorter one of the same arguments. `ShardSampler` cuts it into epochs
+and ranks and goes on with it, as the samplers of `ltdata.samplers` do with theirs.
 
 What differs between epochs, and what does not: the series at each position, the order of the shards, the rows that
 are accepted, and where in its pass each stream begins, which is uniform, so that in expectation every row of a class
@@ -25,14 +25,18 @@ of a class for it. The first few positions of a stream are not quite on target (
 is more likely to come first); over an epoch that is less than one position per series.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
+from ltdata.labels import check_integer, check_labels
+from ltdata.orders import MOST
+from ltdata.passes import Passes
+from ltdata.sampling import class_shares, epochs_of, value_of
 from ltdata.shards import ShardPlan
 
 _BLOCK_ROWS = 1 << 21  # read at once, about 100 MB; the order does not depend on it
@@ -58,11 +62,6 @@ class Mix:
     def __len__(self) -> int:
         """Count the positions."""
         return len(self.row)
-
-    @property
-    def reads_per_sample(self) -> float:
-        """Return how many rows are read for one that is used; NaN for an empty order."""
-        return self.rows_read / len(self) if len(self) else float("nan")
 
 
 def mix(
@@ -116,6 +115,89 @@ def mix(
             shard[positions] = np.array(numbers)[taken[1]]
             rows_read += reads
     return Mix(row, shard, pass_number, rows_read)
+
+
+class ShardSampler(Passes[int]):
+    """Give rows of a split, class-aware, so that its shards are read one after the other.
+
+    Ranks, epochs and states as of every sampler, see `ltdata.passes`. To go on at a position, or at the next epoch, an
+    order is computed from its beginning: 10 ms for CIFAR-100-LT, 0.5 s for iNaturalist 2018, without any image.
+
+    Args:
+        plans: the shards of a split, each series together, as `ltdata.remote.Remote` has them.
+        labels: of the split's rows, whole numbers (n,).
+        sampler: one of `ltdata.sampling.SAMPLERS`, whose shares are reached; all draw with replacement here.
+        classes: those that are drawn from, bool (C,); None: all. Shards of others are left alone.
+        seed: of the training.
+        rank: of this process, 0 .. world_size - 1.
+        world_size: number of processes.
+        length: rows of an epoch, of all ranks together; None: as many as the plans have of the classes.
+        drop_last: leave out the last rows that do not go round all ranks, in place of going on a few.
+        named: the sampler's value, see `ltdata.sampling`.
+
+    Raises:
+        UsageError: a value cannot be meant; the message names it.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[ShardPlan],
+        labels: ArrayLike,
+        sampler: str = "class-balanced",
+        *,
+        classes: ArrayLike | None = None,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        length: int | None = None,
+        drop_last: bool = False,
+        **named: float,
+    ) -> None:
+        order = _Mixed(plans, check_labels(labels), sampler, classes=classes, seed=seed, named=named)
+        settings = {"labels": order.labels, "classes": classes, "seed": seed, "sampler": f"{sampler}, by shards"}
+        settings |= {"shards": len(plans), **value_of(sampler, named)}
+        super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
+
+    def _items(self, part: NDArray[np.int64]) -> list[int]:
+        items: list[int] = part.tolist()
+        return items
+
+
+class _Mixed:
+    """Give the mix of an epoch by position; the last epoch's is kept."""
+
+    _SPARE = 1024  # positions beyond an epoch, for ranks that do not divide it
+
+    def __init__(
+        self,
+        plans: Sequence[ShardPlan],
+        labels: NDArray[np.int64],
+        sampler: str,
+        *,
+        classes: ArrayLike | None,
+        seed: int,
+        named: Mapping[str, float],
+    ) -> None:
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(plan.rows for plan in plans)])
+        counts = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
+        if classes is not None:
+            counts = np.pad(counts, (0, max(0, len(np.asarray(classes)) - len(counts))))
+        self.labels, self.epochs = labels, epochs_of(sampler, named)
+        self._plans, self._seed = plans, check_integer("seed", seed, 0, MOST - 1)
+        self._sampler, self._counts, self._classes, self._named = sampler, counts, classes, named
+        self.length = int(counts[self._shares(0) > 0].sum())
+        self._known: tuple[int, NDArray[np.int64]] | None = None
+
+    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows at positions start .. stop of an epoch, int64 (stop - start,)."""
+        if self._known is None or self._known[0] != epoch or len(self._known[1]) < stop:
+            length = max(stop, self.length) + self._SPARE
+            target = self._shares(epoch)
+            self._known = epoch, mix(self._plans, self.labels, target, length=length, seed=self._seed, epoch=epoch).row
+        return self._known[1][start:stop]
+
+    def _shares(self, epoch: int) -> NDArray[np.float64]:
+        return class_shares(self._sampler, self._counts, classes=self._classes, epoch=epoch, **self._named)
 
 
 def _row_weights(

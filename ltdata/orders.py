@@ -19,15 +19,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
 from ltdata.labels import check_classes, check_integer, check_labels
-from ltdata.sampling import check_value, class_shares, repeat_factors
+from ltdata.sampling import MOST_EPOCHS, check_value, class_shares, epochs_of, repeat_factors
+
+VERSION = 1  # of the orders; a state of another version is not gone on with
+MOST = 1 << 32  # seeds and streams: each, as an epoch, is one word in the seed of a generator
 
 
 class Order(Protocol):
-    """Give the endless order of an epoch by position; `length` is what one epoch has."""
+    """Give the endless order of an epoch by position."""
 
     @property
     def length(self) -> int:
         """Return how many draws an epoch has."""
+
+    @property
+    def epochs(self) -> int:
+        """Return how many epochs there are; `ltdata.sampling.MOST_EPOCHS` where the order knows no end."""
 
     def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Draw positions start .. stop of an epoch, int64 (stop - start, ...)."""
@@ -49,14 +56,16 @@ def order_of(
         labels: of the images, whole numbers (n,).
         seed: of the training.
         classes: those that are drawn from, bool (C,); None: all.
-        stream: number of this order among several of one training that must not depend on each other.
+        stream: number of this order among several of one training that must not depend on each other: orders of one
+            seed and stream come from the same random numbers, whatever the sampler and the classes.
         named: the sampler's value, see `ltdata.sampling`.
 
     Raises:
         UsageError: as `class_shares`, and labels that are none.
     """
     value = check_value(sampler, named)
-    labels, counts, chosen, seed = _checked(labels, classes, seed)
+    labels, counts, chosen = check_source(labels, classes)
+    seed, stream = check_integer("seed", seed, 0, MOST - 1), check_integer("stream", stream, 0, MOST - 1)
     if sampler == "instance-balanced":
         rows = len(labels) if chosen is None else np.flatnonzero(chosen[labels])
         length = rows if isinstance(rows, int) else len(rows)
@@ -64,10 +73,15 @@ def order_of(
     if sampler == "repeat-factor":
         rows = np.arange(len(labels)) if chosen is None else np.flatnonzero(chosen[labels])
         inside = np.bincount(labels[rows])
-        ends = np.cumsum(np.repeat(repeat_factors(inside, threshold=value), inside))
-        length = round(ends[-1])
-        deal = partial(_deal_repeated, rows, labels[rows], ends * (length / ends[-1]))
-        return Rounds(length, deal, seed=seed, stream=stream)
+        factors = np.repeat(repeat_factors(inside, threshold=value), inside)  # of the rows, class by class
+        whole = np.floor(factors).astype(np.int64)
+        rest = factors - whole
+        more = round(rest.sum())
+        if rest.max() * more > rest.sum():  # of a few images: no row may get two
+            more = int(rest.sum())
+        ends = np.cumsum(rest) * (more / rest.sum() if more else 0.0)
+        deal = partial(_deal_repeated, rows, labels[rows], whole, ends)
+        return Rounds(int(whole.sum()) + more, deal, seed=seed, stream=stream)
     return Drawn(sampler, labels, counts, seed=seed, classes=chosen, named=named, stream=stream)
 
 
@@ -101,7 +115,7 @@ def epoch_order(
     """
     order = order_of(sampler, labels, seed=seed, classes=classes, stream=0, **named)
     stop = order.length if length is None else check_integer("length", length)
-    return order.take(check_integer("epoch", epoch), 0, stop)
+    return order.take(check_integer("epoch", epoch, 0, order.epochs - 1), 0, stop)
 
 
 def bits(seed: int, epoch: int, stream: int, turn: int = 0) -> np.random.PCG64:
@@ -111,6 +125,8 @@ def bits(seed: int, epoch: int, stream: int, turn: int = 0) -> np.random.PCG64:
 
 class Rounds:
     """Draw without replacement: one round after the other, each dealt anew."""
+
+    epochs = MOST_EPOCHS
 
     def __init__(
         self, length: int, deal: Callable[[np.random.Generator], NDArray[np.int64]], *, seed: int, stream: int = 0
@@ -141,19 +157,25 @@ def _deal_once(rows: NDArray[np.int64] | int, chance: np.random.Generator) -> ND
 
 
 def _deal_repeated(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], ends: NDArray[np.float64], chance: np.random.Generator
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    repeats: NDArray[np.int64],
+    ends: NDArray[np.float64],
+    chance: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Deal every row floor(r) or ceil(r) times, r times on average, in a new order.
+    """Deal every row floor(r) or ceil(r) times, in a new order; r times on average, but for the rounding of their sum.
 
-    Rows lie end to end on a line, each as long as its factor, and get as many copies as they hold of points that are
-    one apart, the first one drawn. So all rounds are equally long. They lie class by class, which keeps every class on
-    target, in an order drawn anew, which makes the copies of two rows of a class independent of each other.
+    Beside its floor(r) copies, a row gets one more if it holds a point: rows lie end to end on a line, each as long as
+    the rest of its factor, and points are one apart, the first one drawn. So all rounds are equally long. Rows lie
+    class by class, which keeps every class on target, in an order drawn anew, which makes the copies of two rows of a
+    class independent of each other.
     """
     order = chance.permutation(len(rows))
-    order = order[_by_class(labels[order], int(labels.max()) + 1)]
-    passed = np.floor(ends - chance.random()).astype(np.int64) + 1
-    passed[-1] = round(ends[-1])
-    return chance.permutation(np.repeat(rows[order], np.diff(passed, prepend=0)))
+    order = order[by_class(labels[order], int(labels.max()) + 1)]
+    total = round(ends[-1])
+    passed = np.minimum(np.floor(ends - chance.random()).astype(np.int64) + 1, total)
+    passed[-1] = total  # whatever the sum's last digit
+    return chance.permutation(np.repeat(rows[order], repeats + np.diff(passed, prepend=0)))
 
 
 class Drawn:
@@ -178,7 +200,8 @@ class Drawn:
     ) -> None:
         self.length = int(counts.sum() if classes is None else counts[classes].sum())
         # Images of class c: by_class[starts[c] : starts[c] + counts[c]]; half as many bytes, a quarter less time.
-        self._by_class = _by_class(labels, len(counts)).astype(np.int32)
+        self._by_class = by_class(labels, len(counts)).astype(np.int32)
+        self.epochs = epochs_of(sampler, named)
         self._sampler, self._counts, self._classes = sampler, counts, classes
         self._named = named
         self._seed, self._stream = seed, stream
@@ -234,7 +257,7 @@ class Pairs:
     """Pair two orders, position by position; an epoch is as long as the first one's."""
 
     def __init__(self, first: Order, second: Order) -> None:
-        self.length = first.length
+        self.length, self.epochs = first.length, min(first.epochs, second.epochs)
         self._sides = first, second
 
     def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
@@ -242,63 +265,19 @@ class Pairs:
         return np.stack([side.take(epoch, start, stop) for side in self._sides], axis=1)
 
 
-class ClassAware:
-    """Draw batches of P classes with K images each, class after class.
-
-    A round deals out all C classes in an order drawn anew, P to a batch, and the C mod P that are left over wait for
-    the next round; so every class comes equally often. A class goes on through its images, in an order drawn anew
-    every epoch, and begins again when it is through; one with fewer than K gives some of them twice.
-    """
-
-    def __init__(
-        self,
-        labels: ArrayLike,
-        *,
-        classes_per_batch: int,
-        images_per_class: int,
-        seed: int,
-        classes: ArrayLike | None = None,
-    ) -> None:
-        self._labels, counts, chosen, self._seed = _checked(labels, classes, seed)
-        self._classes = np.flatnonzero(counts if chosen is None else chosen)
-        self._p = check_integer("classes_per_batch", classes_per_batch, 1, len(self._classes))
-        self._k = check_integer("images_per_class", images_per_class, 1)
-        self._counts, self._starts = counts, np.cumsum(counts) - counts
-        self.length = -(-int(counts[self._classes].sum()) // (self._p * self._k))
-        self._known: tuple[int, NDArray[np.int64]] | None = None
-
-    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Draw batches start .. stop of an epoch, int64 (stop - start, P K), the images of a class side by side."""
-        in_round = len(self._classes) // self._p
-        first, last = start // in_round, -(-stop // in_round)
-        dealt = [
-            np.random.Generator(bits(self._seed, epoch, 0, 1 + turn)).permutation(self._classes)[: in_round * self._p]
-            for turn in range(first, last)
-        ]
-        batches = np.concatenate([*dealt, self._classes[:0]]).reshape(-1, self._p)[start - first * in_round :]
-        batches = batches[: stop - start]
-        turn = (np.arange(start, stop) // in_round)[:, None, None]
-        place = (turn * self._k + np.arange(self._k)) % self._counts[batches][:, :, None]
-        images: NDArray[np.int64] = self._images(epoch)[self._starts[batches][:, :, None] + place]
-        return images.reshape(len(batches), self._p * self._k)
-
-    def _images(self, epoch: int) -> NDArray[np.int64]:
-        """Sort the images by class, those of a class in an order of this epoch; the last epoch's are kept."""
-        if self._known is None or self._known[0] != epoch:
-            order = np.random.Generator(bits(self._seed, epoch, 0)).permutation(len(self._labels))
-            self._known = epoch, order[_by_class(self._labels[order], len(self._counts))]
-        return self._known[1]
-
-
-def _by_class(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+def by_class(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """Sort positions by class, stably. Sixteen bits are sorted by radix, in a sixth of the time."""
     return np.argsort(labels.astype(np.uint16) if num_classes <= 1 << 16 else labels, kind="stable")
 
 
-def _checked(
-    labels: ArrayLike, classes: ArrayLike | None, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_] | None, int]:
-    """Return labels, class counts, the classes that are drawn from (None: all that have images) and the seed."""
+def check_source(
+    labels: ArrayLike, classes: ArrayLike | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Return labels, class counts, and the classes that are drawn from; None: all that have images.
+
+    Raises:
+        UsageError: one cannot be meant, or a class is wanted that has no images.
+    """
     chosen = None if classes is None else np.asarray(classes)
     labels = check_labels(labels, num_classes=None if chosen is None or chosen.ndim != 1 else len(chosen))
     counts = np.bincount(labels)
@@ -309,4 +288,4 @@ def _checked(
             raise UsageError(f"classes: class {empty[0]} is wanted and has 0 images")
         if not chosen.any():
             raise UsageError(f"classes: none of {len(chosen)} is wanted")
-    return labels, counts, chosen, check_integer("seed", seed)
+    return labels, counts, chosen

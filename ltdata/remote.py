@@ -7,10 +7,10 @@ while the current ones are used. Since the order is known, the shard that goes i
 (Belady's rule), so few-shot shards, which are small and needed often, stay.
 
     remote = open_remote("https://example.org/cifar100-lt-exp-if100")
-    target = class_shares("class-balanced", remote.manifest.class_counts)
-    order = mix(remote.plans["train"], remote.samples["train"].labels, target, length=10847, seed=0)
-    for row, image in stream(remote, "train", order):
-        label, pixels = remote.samples["train"].labels[row], reader.decode(image)
+    labels = remote.samples["train"].labels
+    sampler = ShardSampler(remote.plans["train"], labels, "class-balanced", seed=0)
+    for row, image in stream(remote, "train", list(sampler)):
+        label, pixels = labels[row], reader.decode(image)
 
 A local folder works the same, from `open_remote` on. Trust comes from `manifest.json`: use https, or compare
 `remote.manifest.content_sha256` and the digests of images with what you know. Proxies are those of the environment.
@@ -34,12 +34,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
-from ltdata.mixing import Mix
 from ltdata.reader import read_manifest, read_samples, read_shard, shard_plans, walk
 from ltdata.samples import Samples
 from ltdata.shards import PATH_PATTERN, ShardPlan
@@ -119,28 +118,16 @@ def open_remote(place: str | Path) -> Remote:
 
 
 def stream(
-    remote: Remote,
-    split: str,
-    order: Mix,
-    *,
-    start: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    shards_in_memory: int = 8,
+    remote: Remote, split: str, rows: ArrayLike, *, shards_in_memory: int = 8
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield (row, bytes of its PNG or JPEG file) in an order; close the iterator when you stop before its end.
-
-    Every rank sees ``order.row[rank::world_size]``. Where that does not divide the length, some see one row less: for
-    ranks that wait for each other, as those of a training, make the order a multiple. A rank fetches the shards of its
-    own rows, which are nearly all.
 
     Args:
         remote: see `open_remote`.
         split: of it.
-        order: made of ``remote.plans[split]``.
-        start: how many rows of this rank to leave out, those that it has seen.
-        rank: of this process.
-        world_size: number of processes.
+        rows: of the split, whole numbers (n,), in any order; one of `ltdata.mixing` takes shards one after the other,
+            and its `ShardSampler` gives those of a rank, or what is left of an epoch. A rank fetches the shards of its
+            own rows, which are nearly all.
         shards_in_memory: at most, those on their way too; at least one more than the order uses series, or nearly
             every row would fetch a shard. Photographs have 200 MB a shard.
 
@@ -151,22 +138,25 @@ def stream(
     """
     if split not in remote.plans:
         raise UsageError(f"split {split!r}: {remote.place} has {', '.join(remote.plans)}")
-    if start < 0 or not 0 <= rank < world_size:
-        raise UsageError(f"start {start}, rank {rank} of {world_size}: start is 0 or more, a rank counts from 0")
     shard_of = np.full(len(remote.samples[split]), -1)
     for number, each in enumerate(remote.plans[split]):
         shard_of[each.rows] = number
-    inside = order.row.min(initial=0) >= 0 and order.row.max(initial=-1) < len(shard_of)
-    if not inside or not np.array_equal(shard_of[order.row], order.shard):
-        raise UsageError(f"order: it was not made of the {split} shards of {remote.place}")
-    series = {remote.plans[split][number].path.rpartition("-")[0] for number in np.unique(order.shard).tolist()}
+    order = np.asarray(rows)
+    if order.ndim != 1 or (len(order) and order.dtype.kind not in "iu"):
+        raise UsageError(f"rows: {order.dtype} of shape {order.shape}; whole numbers (n,) are needed")
+    if order.min(initial=0) < 0 or order.max(initial=-1) >= len(shard_of):
+        raise UsageError(
+            f"rows: {order.min()} .. {order.max()}; {split} of {remote.place} has 0 .. {len(shard_of) - 1}"
+        )
+    order = order.astype(np.int64, copy=False)
+    shards = shard_of[order]
+    series = {remote.plans[split][number].path.rpartition("-")[0] for number in np.unique(shards).tolist()}
     if shards_in_memory <= max(1, len(series)):
         raise UsageError(
             f"{shards_in_memory} shards in memory: one of each of {len(series)} series and one on its way are needed, "
             f"at least {max(1, len(series)) + 1}"
         )
-    own = slice(rank, None, world_size)
-    return _stream(remote, split, order.row[own][start:], order.shard[own][start:], shards_in_memory)
+    return _stream(remote, split, order, shards, shards_in_memory)
 
 
 def schedule(shards: NDArray[np.int64], room: int) -> list[Fetch]:

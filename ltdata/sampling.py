@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_classes, check_counts
+from ltdata.labels import check_classes, check_counts, check_integer, check_number
 
 _POWERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0, "reversed": -1.0}
 # By sampler: the value that it takes, and what it is where none is given; None: it must be.
@@ -39,11 +39,12 @@ VALUES: Mapping[str, tuple[str, float | None] | None] = {
     "repeat-factor": ("threshold", 0.001),
 }
 SAMPLERS = tuple(VALUES)
+MOST_EPOCHS = 1 << 32
 _RANGES = {  # of each value, in words and numbers
     "q": ("a finite number, 0 .. 1 is usual", -1e300, 1e300),
-    "epochs": ("the number of epochs, a whole number from 1 on", 1, 1e15),
+    "epochs": ("the number of epochs, a whole number from 1 on", 1, MOST_EPOCHS),
     "beta": ("a number of at least 0 and below 1", 0, float(np.nextafter(1, 0))),
-    "threshold": ("a share of the images, 0 .. 1,", 0, 1),
+    "threshold": ("a share of the images, 0 .. 1", 0, 1),
 }
 
 
@@ -60,7 +61,7 @@ def class_shares(
         class_counts: n_c, (C,); a class without images gets no draw.
         classes: those that are drawn from, bool (C,), such as an expert's or a shot group; None: all. The others
             count nowhere, as if they were not there.
-        epoch: of a ``progressively-balanced`` training, counted from 0.
+        epoch: of a ``progressively-balanced`` training, counted from 0, below `epochs`.
         named: the sampler's value, see the table above: ``q=0.25``, ``epochs=200``, ``beta=0.9999`` (the default),
             ``threshold=0.001`` (the default).
 
@@ -72,6 +73,7 @@ def class_shares(
     """
     counts = check_counts(class_counts)
     value = check_value(sampler, named)
+    epoch = check_integer("epoch", epoch, 0, epochs_of(sampler, named) - 1)
     wanted = counts > 0
     if classes is not None:
         wanted &= check_classes(classes, len(counts))
@@ -127,13 +129,26 @@ def _masses(sampler: str, n: NDArray[np.float64], value: float, epoch: int) -> N
     if sampler == "repeat-factor":
         return np.asarray(n * repeat_factors(n.astype(np.int64), threshold=value))
     if sampler == "progressively-balanced":
-        if epoch >= value:
-            raise UsageError(f"epoch {epoch}: progressively-balanced over {value:.0f} epochs has 0 .. {value - 1:.0f}")
         t = epoch / (value - 1) if value > 1 else 0.0
         return np.asarray((1 - t) * n / n.sum() + t / len(n))
     with np.errstate(over="ignore"):
         # Relative to the largest class, so that only an absurd power leaves the range of floats.
         return np.asarray((n / n.max()) ** _POWERS.get(sampler, value))
+
+
+def epochs_of(sampler: str, named: Mapping[str, float]) -> int:
+    """Return how many epochs a sampler has; `MOST_EPOCHS` where it knows no end."""
+    return int(check_value(sampler, named)) if sampler == "progressively-balanced" else MOST_EPOCHS
+
+
+def value_of(sampler: str, named: Mapping[str, float]) -> dict[str, float]:
+    """Name the value that a sampler has, given or its default.
+
+    >>> value_of("effective-number", {}), value_of("reversed", {})
+    ({'beta': 0.9999}, {})
+    """
+    value, takes = check_value(sampler, named), VALUES[sampler]
+    return {} if takes is None else {takes[0]: value}
 
 
 def check_value(sampler: str, named: Mapping[str, float]) -> float:
@@ -152,11 +167,10 @@ def check_value(sampler: str, named: Mapping[str, float]) -> float:
         if other != name:
             raise UsageError(f"{other} {named[other]!r}: sampler {sampler} takes {name or 'no value'}")
     value = ({name: default} | dict(named))[name]
-    words, low, high = _RANGES.get(name, ("", 0, 0))
+    if name == "":
+        return 0.0
+    words, low, high = _RANGES[name]
     if value is None:
         raise UsageError(f"sampler {sampler} needs {name}: {words}")
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-        raise UsageError(f"{name} {value!r}: {words} is needed")
-    if name == "epochs" and value != int(value):
-        raise UsageError(f"{name} {value!r}: {words} is needed")
-    return float(value)
+    found = check_number(name, value, words, low=low, high=high)
+    return found if name != "epochs" else check_integer(name, int(found) if found == int(found) else value, 1)

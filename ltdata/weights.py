@@ -16,11 +16,13 @@ every number is finite, and no weight is larger than that of a class seen once. 
 [0.333, 0.667, 2.0]
 """
 
+import sys
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_counts
+from ltdata.labels import check_counts, check_number
 from ltdata.sampling import check_value, effective_numbers
 
 WEIGHTS = ("inverse-frequency", "inverse-square-root", "effective-number")
@@ -85,8 +87,7 @@ def ldam_margins(class_counts: ArrayLike, *, largest: float = 0.5) -> NDArray[np
     Raises:
         UsageError: `largest` is no finite number above 0.
     """
-    if not 0 < largest < np.inf:
-        raise UsageError(f"largest {largest}: a finite margin above 0 is needed")
+    largest = check_number("largest", largest, "a finite margin above 0", low=sys.float_info.min)
     counts = _at_least_one(class_counts)
     return np.asarray(largest * (counts.min() / counts) ** 0.25)
 
@@ -109,8 +110,7 @@ def log_priors(class_counts: ArrayLike, *, tau: float = 1.0) -> NDArray[np.float
     Raises:
         UsageError: tau is not finite.
     """
-    if not np.isfinite(tau):
-        raise UsageError(f"tau {tau}: a finite number is needed")
+    tau = check_number("tau", tau, "a finite number")
     counts = _at_least_one(class_counts)
     return np.asarray(tau * np.log(counts / counts.sum()))
 

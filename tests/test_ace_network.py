@@ -24,7 +24,7 @@ def test_three_experts_on_resnet32_take_114_million_multiply_accumulates():
 def terms_of(targets: list[list[int]]) -> LossTerms:
     """Make ACE's terms, code form."""
     own = np.array(targets, dtype=bool)
-    return make_terms(own, np.ones(own.shape[1]), device=torch.device("cpu"), complementary="code")
+    return make_terms(own, np.ones(own.shape[1], dtype=int), device=torch.device("cpu"), complementary="code")
 
 
 @pytest.mark.parametrize("setting", ["plain", "bfloat16", "compiled"])

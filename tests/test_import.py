@@ -29,6 +29,7 @@ LAYERS = (
     {"manifest", "images", "planner"},
     {"samples", "lists"},
     {"samplers", "weights"},
+    {"class_aware", "passes"},
     {"orders"},
     {"groups", "profiles", "protocols", "png", "files", "sampling"},
     {"labels"},

@@ -26,7 +26,7 @@ from ltdata import remote as module
 from ltdata.build import Built
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
-from ltdata.mixing import Mix, mix
+from ltdata.mixing import Mix, ShardSampler, mix
 from ltdata.remote import Remote, open_remote, schedule, stream
 from ltdata.sampling import class_shares
 
@@ -182,7 +182,7 @@ def refused(error: type[LtdataError], *parts: str, doing: Callable[[], object]) 
 
 def read_all(url: str, **options: int) -> list[tuple[int, bytes]]:
     remote = open_remote(url)
-    return list(stream(remote, "train", balanced(remote), **options))
+    return list(stream(remote, "train", balanced(remote).row, **options))
 
 
 # --- what comes
@@ -193,7 +193,7 @@ def test_a_url_gives_what_the_folder_gives(server: Server, local: Remote) -> Non
     assert far.manifest == local.manifest
     order = balanced(local)
     assert np.array_equal(order.row, balanced(far).row)
-    from_url, from_folder = (list(stream(place, "train", order)) for place in (far, local))
+    from_url, from_folder = (list(stream(place, "train", order.row)) for place in (far, local))
     assert from_url == from_folder
     assert [row for row, _ in from_url] == order.row.tolist()
     digests = local.samples["train"].sha256
@@ -204,7 +204,7 @@ def test_a_url_gives_what_the_folder_gives(server: Server, local: Remote) -> Non
 def test_the_order_needs_no_shard_and_each_is_fetched_once(server: Server) -> None:
     remote = open_remote(server.url)
     order = balanced(remote)
-    reading = stream(remote, "train", order)
+    reading = stream(remote, "train", order.row)
     assert server.requests == ["manifest.json", "samples.jsonl"]
     list(reading)
     assert sorted(server.requests[2:]) == sorted(plan.path for plan in remote.plans["train"])
@@ -214,32 +214,30 @@ def test_a_test_split_can_be_streamed_as_well(server: Server) -> None:
     remote = open_remote(server.url)
     labels = remote.samples["test"].labels
     order = mix(remote.plans["test"], labels, class_shares("class-balanced", np.bincount(labels)), length=100, seed=0)
-    assert [row for row, _ in stream(remote, "test", order, shards_in_memory=2)] == order.row.tolist()
+    assert [row for row, _ in stream(remote, "test", order.row, shards_in_memory=2)] == order.row.tolist()
 
 
 @pytest.mark.parametrize("start", [0, 1, 700, 1499, 1500, 2000])
 def test_going_on_at_a_position_gives_the_rest(server: Server, local: Remote, start: int) -> None:
     order = balanced(local)
-    whole = list(stream(local, "train", order))
-    assert list(stream(open_remote(server.url), "train", order, start=start)) == whole[start:]
+    whole = list(stream(local, "train", order.row))
+    assert list(stream(open_remote(server.url), "train", order.row[start:])) == whole[start:]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_ranks_share_one_order(server: Server, local: Remote, world: int) -> None:
     order = balanced(local, length=700)
     remote = open_remote(server.url)
-    parts = [[row for row, _ in stream(remote, "train", order, rank=rank, world_size=world)] for rank in range(world)]
+    parts = [[row for row, _ in stream(remote, "train", order.row[rank::world])] for rank in range(world)]
     together = np.full(700, -1)
     for rank, part in enumerate(parts):
         together[rank::world] = part
     assert np.array_equal(together, order.row)
-    rest = stream(remote, "train", order, rank=world - 1, world_size=world, start=10)
-    assert [row for row, _ in rest] == parts[-1][10:]
 
 
 def test_shards_of_groups_without_target_are_never_asked_for(server: Server) -> None:
     remote = open_remote(server.url)
-    rows = [row for row, _ in stream(remote, "train", balanced(remote, groups=(1, 2)))]
+    rows = [row for row, _ in stream(remote, "train", balanced(remote, groups=(1, 2)).row)]
     assert set(remote.manifest.groups[remote.samples["train"].labels[rows]]) == {1, 2}
     fetched = server.requests[2:]
     assert fetched
@@ -250,13 +248,13 @@ def test_a_resumed_order_fetches_only_what_is_left(server: Server) -> None:
     remote = open_remote(server.url)
     order = balanced(remote)
     last = int(order.shard[-1])
-    list(stream(remote, "train", order, start=len(order) - 1))
+    list(stream(remote, "train", order.row[-1:]))
     assert server.requests[2:] == [remote.plans["train"][last].path]
 
 
 def test_an_iterator_that_is_closed_early_leaves_no_thread(server: Server) -> None:
     remote = open_remote(server.url)
-    reading = stream(remote, "train", balanced(remote))
+    reading = stream(remote, "train", balanced(remote).row)
     assert len(list(islice(reading, 3))) == 3
     reading.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ltdata-fetch")]
@@ -264,7 +262,7 @@ def test_an_iterator_that_is_closed_early_leaves_no_thread(server: Server) -> No
 
 def test_the_next_shard_is_fetched_while_the_first_is_used(server: Server, local: Remote) -> None:
     order = balanced(local, length=40)
-    reading = stream(open_remote(server.url), "train", order)
+    reading = stream(open_remote(server.url), "train", order.row)
     server.requests.clear()
     next(reading)
     until = time.monotonic() + 10
@@ -329,7 +327,7 @@ def test_memory_is_bounded_and_few_shot_shards_stay(
     monkeypatch.setattr(module, "_hold", counted)
     order = balanced(remote, length=4000)
     rows = []
-    for row, _ in stream(remote, "train", order, shards_in_memory=shards_in_memory):
+    for row, _ in stream(remote, "train", order.row, shards_in_memory=shards_in_memory):
         rows.append(row)
         assert len(fetching) + sum(each() is not None for each in held) <= shards_in_memory
     assert rows == order.row.tolist()
@@ -420,7 +418,7 @@ def test_a_header_or_rows_that_cannot_be_had_are_named(server: Server, name: str
 @pytest.mark.parametrize("name", ["manifest.json", "samples.jsonl", FEW, MANY])
 def test_faults_that_pass_are_not_seen(server: Server, local: Remote, name: str, passing: list[Answer]) -> None:
     server.answers[name] = [*passing, plain]
-    assert read_all(server.url) == list(stream(local, "train", balanced(local)))
+    assert read_all(server.url) == list(stream(local, "train", balanced(local).row))
     assert server.requests.count(name) == len(passing) + 1
 
 
@@ -450,7 +448,7 @@ def test_a_server_that_stays_silent_ends_in_an_error(server: Server, monkeypatch
 def test_a_redirect_to_http_is_followed(server: Server, local: Remote) -> None:
     for code, name in zip((301, 302, 303, 307, 308), ("manifest.json", "samples.jsonl", FEW, MANY), strict=False):
         server.answers[name] = [moved(f"{server.url}/{name}?moved", code), plain]
-    assert read_all(server.url) == list(stream(local, "train", balanced(local)))
+    assert read_all(server.url) == list(stream(local, "train", balanced(local).row))
     assert server.requests.count(FEW) == 2
 
 
@@ -494,7 +492,7 @@ def test_a_header_without_an_end_is_not_read_to_it(server: Server, monkeypatch: 
 def test_rows_without_a_stated_length_are_read(server: Server, local: Remote) -> None:
     for name in ("manifest.json", "samples.jsonl", FEW):
         server.answers[name] = [lambda request, body: send(request, body, Content_Length=None)]
-    assert read_all(server.url) == list(stream(local, "train", balanced(local)))
+    assert read_all(server.url) == list(stream(local, "train", balanced(local).row))
 
 
 # --- faults of the build
@@ -574,9 +572,9 @@ def test_every_header_label_and_image_is_checked_before_any_is_used(broken: Serv
     sealed(broken.folder, FEW, bytes(data))
     for place in (broken.url, broken.folder):
         remote = open_remote(place)
-        refused(MismatchError, f"{place}/{FEW}", doing=lambda r=remote: list(stream(r, "train", balanced(r))))
+        refused(MismatchError, f"{place}/{FEW}", doing=lambda r=remote: list(stream(r, "train", balanced(r).row)))
         only_few = balanced(remote, groups=(2,))
-        refused(MismatchError, f"{place}/{FEW}", doing=lambda r=remote, o=only_few: next(stream(r, "train", o)))
+        refused(MismatchError, f"{place}/{FEW}", doing=lambda r=remote, o=only_few: next(stream(r, "train", o.row)))
 
 
 def test_rows_of_another_shard_are_refused(digits_lt: Built, broken: Server, tmp_path: Path) -> None:
@@ -628,32 +626,43 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"start": -1}, "start -1"),
-        ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
-        ({"rank": -1}, "rank -1 of 1"),
-        ({"world_size": 0}, "rank 0 of 0"),
         ({"shards_in_memory": 3}, "at least 4"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_at_once(local: Remote, options: dict[str, int], reason: str) -> None:
-    refused(UsageError, reason, doing=lambda: stream(local, "train", balanced(local), **options))
+    refused(UsageError, reason, doing=lambda: stream(local, "train", balanced(local).row, **options))
 
 
-def test_an_order_of_another_split_is_refused(local: Remote) -> None:
-    order = balanced(local)
-    refused(UsageError, "split 'val'", doing=lambda: stream(local, "val", order))
-    for wrong in (
-        Mix(order.row, (order.shard + 1) % 3, order.pass_number, 0),
-        Mix(order.row + 10**6, order.shard, order.pass_number, 0),
-        Mix(order.row - 10**6, order.shard, order.pass_number, 0),
+def test_rows_that_are_none_are_refused(local: Remote) -> None:
+    refused(UsageError, "split 'val'", doing=lambda: stream(local, "val", [0]))
+    for wrong, says in (
+        ([0, 10**6], "rows: 0 .. 1000000; train of"),
+        ([-1, 3], "rows: -1 .. 3; "),
+        ([0.5], "float64 of shape (1,)"),
+        ([[1, 2]], "shape (1, 2)"),
     ):
-        refused(UsageError, "was not made of", doing=lambda wrong=wrong: stream(local, "train", wrong))
+        refused(UsageError, says, doing=lambda wrong=wrong: stream(local, "train", wrong))
+
+
+def test_a_sampler_gives_rows_that_are_streamed(server: Server) -> None:
+    """Ranks are equally long, and a state goes on."""
+    remote = open_remote(server.url)
+    plans, labels = remote.plans["train"], remote.samples["train"].labels
+    whole = [row for row, _ in stream(remote, "train", list(ShardSampler(plans, labels, seed=0)))]
+    assert len(whole) == len(labels) == 489
+    ranks = [list(ShardSampler(plans, labels, seed=0, rank=rank, world_size=2)) for rank in range(2)]
+    assert [row for pair in zip(*ranks, strict=True) for row in pair][:489] == whole
+    sampler = ShardSampler(plans, labels, seed=0)
+    list(islice(sampler, 100))
+    again = ShardSampler(plans, labels, seed=0)
+    again.load_state_dict(sampler.state_dict())
+    assert list(again) == whole[100:]
 
 
 def test_the_example_of_the_module_runs(server: Server) -> None:
     text = (module.__doc__ or "").split("\n\n")
     example = "\n".join(line[4:] for part in text if part.startswith("    ") for line in part.splitlines())
-    example = re.sub(r'"https://[^"]*"', repr(server.url), example).replace("10847", "200")
+    example = re.sub(r'"https://[^"]*"', repr(server.url), example)
     names: dict[str, object] = {}
     exec(f"from ltdata import reader\nfrom ltdata.mixing import *\nfrom ltdata.remote import *\n{example}", names)  # noqa: S102
     assert isinstance(pixels := names["pixels"], np.ndarray)

@@ -27,7 +27,12 @@ from ltdata.sampling import SAMPLERS, class_shares
 COUNTS = np.array([500, 120, 30, 11, 4])
 LABELS = np.random.RandomState(0).permutation(np.repeat(np.arange(5), COUNTS))
 EPOCHS = 7
-VALUES: dict[str, dict[str, float]] = {"power": {"q": 0.3}, "progressively-balanced": {"epochs": EPOCHS}}
+VALUES: dict[str, dict[str, float]] = {
+    "power": {"q": 0.3},
+    "progressively-balanced": {"epochs": EPOCHS},
+    "effective-number": {"beta": 0.99},
+    "repeat-factor": {"threshold": 0.1},
+}
 WORLDS = (1, 2, 3, 4, 8)
 
 
@@ -188,6 +193,24 @@ def test_the_order_is_that_of_epoch_order():
     assert all(type(position) is int for position in sampler)
 
 
+@every_kind
+def test_passes_that_overlap_do_not_disturb_the_last_one(kind):
+    """An iterator that is left lying about, and two that are begun before anything is taken."""
+    sampler, whole = MADE[kind](), list(MADE[kind]())
+    old = iter(sampler)
+    next(old)
+    sampler.set_epoch(1)
+    state = sampler.state_dict()
+    assert (state["epoch"], state["position"]) == (1, 0)
+    assert len(list(old)) == len(whole) - 1
+    assert sampler.state_dict() == state
+    sampler.set_epoch(0)
+    unused, used = iter(sampler), iter(sampler)
+    assert list(used) == whole
+    del unused
+    assert sampler.state_dict()["epoch"] == 1
+
+
 # --- states
 
 
@@ -254,8 +277,9 @@ def test_what_was_asked_ahead_is_not_lost():
     again.load_state_dict(sampler_of("class-balanced", rank=1, world_size=2).state_dict() | {"position": 80})
     list(islice(again, 30))
     assert again.state_dict(used=10)["position"] == 100  # of a pass that began at 80
-    with pytest.raises(ValueError, match=rf"used {len(whole) + 1}: 0 \.\. {len(whole)}"):
-        sampler.state_dict(used=len(whole) + 1)
+    assert sampler.state_dict(used=-(-len(whole) // 128) * 128) == sampler.state_dict()  # the last batch was smaller
+    with pytest.raises(ValueError, match="used -1: at least 0"):
+        sampler.state_dict(used=-1)
 
 
 def test_states_of_other_samplers_are_refused():
@@ -263,6 +287,7 @@ def test_states_of_other_samplers_are_refused():
     others = {
         "sampler": sampler_of("square-root"),
         "seed": sampler_of("effective-number", seed=1),
+        "stream": sampler_of("effective-number", stream=1),
         "beta": sampler_of("effective-number", beta=0.9),
         "length": sampler_of("effective-number", length=3),
         "labels_crc32": Sampler(LABELS[::-1].copy(), "effective-number", seed=0),
@@ -283,8 +308,38 @@ def test_states_of_other_samplers_are_refused():
     ):
         with pytest.raises(ValueError, match=says):
             own.load_state_dict({**state, **wrong})
-    with pytest.raises(ValueError, match="state: images is missing"):
+    with pytest.raises(ValueError, match="state: order is missing to this sampler"):
         own.load_state_dict({})
+    with pytest.raises(ValueError, match="state: q means nothing to this sampler"):
+        own.load_state_dict({**state, "q": 0.5})
+    with pytest.raises(ValueError, match="state: order 0, of this sampler 1"):
+        own.load_state_dict({**state, "order": 0})
+
+
+def test_a_default_is_the_value_that_it_stands_for():
+    """Given or not, one sampler; and another value is another one, whoever gives it."""
+    named, default = (Sampler(LABELS, "effective-number", seed=0, **more) for more in ({"beta": 0.9999}, {}))
+    assert named.state_dict() == default.state_dict()
+    with pytest.raises(ValueError, match=r"state: beta 0.5, of this sampler 0.9999"):
+        default.load_state_dict(Sampler(LABELS, "effective-number", seed=0, beta=0.5).state_dict())
+
+
+def test_streams_of_one_seed_do_not_rise_and_fall_together():
+    one, same, other = (np.array(list(sampler_of("square-root", stream=s, length=20_000))) for s in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert abs(np.corrcoef(LABELS[one], LABELS[other])[0, 1]) < 0.03
+
+
+def test_pairs_hand_each_value_to_the_side_that_takes_it():
+    pairs = PairSampler(LABELS, "power", "effective-number", q=0.2, beta=0.9, seed=0, length=5000)
+    sides = LABELS[np.array(list(pairs))].T
+    for side, (name, named) in zip(sides, (("power", {"q": 0.2}), ("effective-number", {"beta": 0.9})), strict=True):
+        shares = class_shares(name, COUNTS, **named)  # type: ignore[arg-type]
+        assert chisquare(np.bincount(side, minlength=5), shares * 5000).pvalue > 1e-4
+    with pytest.raises(ValueError, match="threshold 1: neither power nor effective-number takes it"):
+        PairSampler(LABELS, "power", "effective-number", q=0.2, threshold=1, seed=0)
+    with pytest.raises(ValueError, match="sampler power needs q"):
+        PairSampler(LABELS, "power", seed=0)
 
 
 @every_kind
@@ -319,7 +374,7 @@ def test_class_counts_stand_for_images_class_by_class():
         ({"classes": [True, False]}, r"labels\[\d+\] is \d; 2 classes have 0 \.\. 1"),
         ({"sampler": "balanced"}, "sampler 'balanced': choose one of"),
         ({"beta": 0.5}, "beta 0.5: sampler class-balanced takes no value"),
-        ({"seed": -3}, "seed -3: at least 0"),
+        ({"seed": -3}, r"seed -3: 0 \.\. 4294967295"),
         ({"seed": 0.5}, "seed 0.5: a whole number"),
         ({"rank": 2, "world_size": 2}, r"rank 2: 0 \.\. 1"),
         ({"rank": -1}, r"rank -1: 0 \.\. 0"),
@@ -334,11 +389,18 @@ def test_what_cannot_be_meant_is_named(wrong, says):
 
 def test_epochs_that_cannot_be_are_named():
     sampler = sampler_of("progressively-balanced")
-    with pytest.raises(ValueError, match="epoch -1: at least 0"):
-        sampler.set_epoch(-1)
-    sampler.set_epoch(EPOCHS)
-    with pytest.raises(ValueError, match=f"epoch {EPOCHS}: progressively-balanced over {EPOCHS} epochs"):
-        list(sampler)
+    for epoch in (-1, EPOCHS):
+        with pytest.raises(ValueError, match=rf"epoch {epoch}: 0 \.\. {EPOCHS - 1}"):
+            sampler.set_epoch(epoch)
+    with pytest.raises(ValueError, match=r"epoch 0\.5: a whole number"):
+        sampler.set_epoch(0.5)  # type: ignore[arg-type]
+    sampler.set_epoch(EPOCHS - 1)
+    list(sampler)
+    state = sampler.state_dict()
+    for over in (sampler, sampler_of("progressively-balanced")):
+        over.load_state_dict(state)
+        with pytest.raises(ValueError, match=rf"epoch {EPOCHS}: 0 \.\. {EPOCHS - 1}"):
+            iter(over)
 
 
 # --- loaders
@@ -371,6 +433,21 @@ def test_a_data_loader_sees_the_order(workers):
     again.load_state_dict(sampler.state_dict(used=3 * 64))
     rest = torch.cat(list(DataLoader(Numbers(), 64, sampler=again, num_workers=workers))).tolist()
     assert used + rest == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["class-balanced", "class-aware"])
+def test_a_data_loader_that_batches_nothing_itself_goes_on(kind, workers):
+    """With workers it asks for an iterator twice before it takes anything."""
+    how = {"batch_sampler": MADE[kind]()} if kind == "class-aware" else {"batch_size": None, "sampler": MADE[kind]()}
+    sampler = how.get("batch_sampler") or how["sampler"]
+    source = MADE[kind]()
+    whole, following = list(source), list(source)
+    sampler.load_state_dict(MADE[kind]().state_dict() | {"position": 20})
+    loader = DataLoader(Numbers(), num_workers=workers, persistent_workers=workers > 0, **how)
+    for expected in (whole[20:], following):
+        assert len(loader) == len(expected)
+        assert [item.tolist() if kind == "class-aware" else int(item) for item in loader] == expected
 
 
 @pytest.mark.parametrize("workers", [0, 2])

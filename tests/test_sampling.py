@@ -41,8 +41,9 @@ def test_progressive_shares_begin_with_the_images_and_end_with_the_classes():
     assert np.allclose(
         class_shares("progressively-balanced", COUNTS, epochs=1), class_shares("instance-balanced", COUNTS)
     )
-    with pytest.raises(UsageError, match=r"epoch 5: progressively-balanced over 5 epochs has 0 \.\. 4"):
-        class_shares("progressively-balanced", COUNTS, epoch=5, epochs=5)
+    for epoch in (-1, 5, 1.5, "2"):
+        with pytest.raises(UsageError, match=rf"epoch {epoch!r}: (0 \.\. 4|a whole number)"):
+            class_shares("progressively-balanced", COUNTS, epoch=epoch, epochs=5)  # type: ignore[arg-type]
 
 
 def test_effective_number_goes_from_the_images_to_the_classes():

@@ -89,6 +89,8 @@ def test_fewer_images_weigh_no_less(kind):
         (lambda: class_weights("inverse-frequency", [0.5]), "class_counts: float64.*0.5"),
         (lambda: log_priors(COUNTS, tau=np.inf), "tau inf"),
         (lambda: ldam_margins(COUNTS, largest=0), "largest 0: "),
+        (lambda: ldam_margins(COUNTS, largest="x"), "largest 'x': "),
+        (lambda: log_priors(COUNTS, tau="x"), "tau 'x': "),
         (lambda: focal_alpha([]), "class_counts"),
     ],
 )
