@@ -477,7 +477,7 @@ def test_a_data_loader_reads_shards(digits_lt: Built, workers: int) -> None:
 
 
 _SCRIPT = """
-import sys, json
+import sys, json, warnings
 import numpy as np, torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -493,12 +493,24 @@ torch.manual_seed(0)
 model = DistributedDataParallel(torch.nn.Linear(2, 5))
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
 seen = []
-for epoch in range(2):
-    sampler.set_epoch(epoch)
-    for inputs, positions in DataLoader(data, 32, sampler=sampler):
+
+
+def train(loader, steps=None):
+    for step, (inputs, positions) in enumerate(loader):
         loss = torch.nn.functional.cross_entropy(model(inputs), torch.from_numpy(labels)[positions])
         optimizer.zero_grad(); loss.backward(); optimizer.step()
-        seen += positions.tolist()
+        seen.extend(positions.tolist())
+        if step + 1 == steps:
+            return
+
+
+train(DataLoader(data, 32, sampler=sampler))
+sampler.set_epoch(1)
+train(DataLoader(data, 32, sampler=sampler, num_workers=1), steps=3)  # its worker has asked for more
+state = sampler.state_dict(used=3 * 32)
+sampler = Sampler(labels, "class-balanced", seed=3, rank=rank, world_size=world)
+sampler.load_state_dict(state)
+train(DataLoader(data, 32, sampler=sampler))
 everyone = [None] * world
 distributed.all_gather_object(everyone, (seen, [p.sum().item() for p in model.parameters()], sampler.state_dict()))
 if rank == 0:
