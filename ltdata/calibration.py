@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
+from ltdata.labels import as_array
 
 BINS = 15
 _ROWS = 4096  # at a time: 1,000 classes in float64 take 33 MB
@@ -81,7 +82,7 @@ def read_confidences(
     what, given = ("logits", logits) if logits is not None else ("probabilities", probabilities)
     if given is None:
         return None
-    values = np.asarray(given)
+    values = as_array(what, given)
     if values.shape != (images, classes):
         raise UsageError(f"{what}: shape {values.shape}, ({images}, {classes}) is needed, images x classes")
     if values.dtype.kind != "f":

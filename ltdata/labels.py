@@ -4,7 +4,9 @@
 dtype('int64')
 """
 
+import reprlib
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from ltdata.errors import UsageError
 
 _MOST_CLASSES = 10_000_000
+
+
+def as_array(what: str, values: ArrayLike) -> NDArray[Any]:
+    """Return values as an array.
+
+    Raises:
+        UsageError: they are none, such as rows of unlike lengths; the message names them.
+    """
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: torch, of a tensor with a gradient
+        raise UsageError(f"{what}: {reprlib.repr(values)} is no array ({error})") from error
 
 
 def check_labels(values: ArrayLike, *, num_classes: int | None = None, what: str = "labels") -> NDArray[np.int64]:
@@ -25,7 +39,7 @@ def check_labels(values: ArrayLike, *, num_classes: int | None = None, what: str
     Raises:
         UsageError: they are not whole numbers of 0 .. C - 1, or there are none; the first is named.
     """
-    found = np.asarray(values)
+    found = as_array(what, values)
     if found.ndim != 1 or not len(found):
         raise UsageError(f"{what}: shape {found.shape}, (n,) is needed, one per image")
     if found.dtype.kind not in "iu":
@@ -44,7 +58,7 @@ def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
     Raises:
         UsageError: they are not whole numbers of at least 0, or there are none.
     """
-    found = np.asarray(class_counts)
+    found = as_array("class_counts", class_counts)
     if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
         first = f", the first {found.ravel()[0]!s:.40}" if found.size else ""
         raise UsageError(f"class_counts: {found.dtype} of shape {found.shape}{first}; whole numbers (C,) are needed")
@@ -89,7 +103,7 @@ def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
     Raises:
         UsageError: it is none.
     """
-    found = np.asarray(classes)
+    found = as_array("classes", classes)
     if found.dtype != bool or found.shape != (num_classes,):
         raise UsageError(
             f"classes: {found.dtype} of shape {found.shape}; one bool for each of {num_classes} classes is needed"

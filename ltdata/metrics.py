@@ -9,6 +9,9 @@
 | ``gap`` | ``many`` minus ``few``, in points |
 | ``ece`` | expected calibration error, see `ltdata.calibration`; of logits or probabilities only |
 
+A group's accuracy is over its images, as in Decoupling (Kang et al. 2020) and the trainer here. OLTR's shot accuracy is
+the mean over its classes: another number where a test set has not the same number of images of every class.
+
 What is not defined is None, never 0: an empty group, the gap beside one, the calibration of bare predictions.
 
 >>> labels, predictions = np.array([0, 0, 1, 2]), np.array([0, 0, 2, 2])
@@ -28,7 +31,7 @@ from ltdata import bootstrap, calibration, groups
 from ltdata.calibration import Confidences
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES
-from ltdata.labels import check_counts, check_labels
+from ltdata.labels import as_array, check_counts, check_integer, check_labels
 
 FIGURES = ("overall", *GROUP_NAMES, "class_balanced", "macro_f1", "gap", "ece")
 
@@ -145,6 +148,7 @@ def evaluate(
     Raises:
         UsageError: a value cannot be meant; the message names it.
     """
+    resamples, seed = check_integer("resamples", resamples), check_integer("seed", seed)
     given_groups = _groups(class_counts, rule, class_groups)
     classes = len(given_groups)
     label = check_labels(labels, num_classes=classes)
@@ -185,16 +189,18 @@ def _intervals(
     """Compute the intervals of the figures that are linear in the classes' accuracies."""
     classes = len(class_groups)
     total = np.bincount(labels, minlength=classes)
+    drawn = bootstrap.draws(total)
     answered = np.where(right, labels, classes)  # one more class, of the wrong answers
 
     def figures(index: NDArray[np.int64]) -> list[tuple[str, NDArray[np.float64]]]:
         batch = len(index)
         places = answered[index] + (classes + 1) * np.arange(batch)[:, None]
         counts = np.bincount(places.ravel(), minlength=batch * (classes + 1)).reshape(batch, classes + 1)
-        found = _accuracies(counts[:, :classes], total, class_groups)
+        correct = counts[:, :classes] * total / drawn  # of as many images as the set has; 49 of 49 become exactly 50
+        found = _accuracies(correct, total, class_groups)
         return [(name, values) for name, values in found.items() if values is not None]
 
-    names = [name for name, _ in figures(np.arange(len(labels))[None])]
+    names = [name for name, _ in figures(np.empty((1, 0), dtype=np.int64))]
     low, high = bootstrap.intervals(
         labels, lambda index: np.stack([values for _, values in figures(index)]), resamples=resamples, seed=seed
     )
@@ -202,7 +208,7 @@ def _intervals(
 
 
 def _accuracies(
-    correct: NDArray[np.integer], total: NDArray[np.integer], class_groups: NDArray[np.integer]
+    correct: NDArray[np.integer | np.floating], total: NDArray[np.integer], class_groups: NDArray[np.integer]
 ) -> dict[str, NDArray[np.float64] | None]:
     """Compute accuracies, see `group_accuracy`, and the gap, in percent: of right answers (..., C), each (...)."""
     found = {"overall": _share(correct, total)}
@@ -216,7 +222,7 @@ def _accuracies(
     return found
 
 
-def _share(correct: NDArray[np.integer], total: NDArray[np.integer]) -> NDArray[np.float64] | None:
+def _share(correct: NDArray[np.integer | np.floating], total: NDArray[np.integer]) -> NDArray[np.float64] | None:
     images = total.sum()
     return np.asarray(100 * correct.sum(axis=-1) / images) if images else None
 
@@ -253,7 +259,7 @@ def _groups(class_counts: ArrayLike, rule: str, class_groups: ArrayLike | None) 
         return groups.assign(n, rule=rule)
     if rule not in groups.RULES:
         raise UsageError(f"group rule {rule!r}: choose one of {', '.join(groups.RULES)}")
-    array = np.asarray(class_groups)
+    array = as_array("class_groups", class_groups)
     if array.shape != n.shape:
         raise UsageError(f"class_groups: shape {array.shape}, class_counts have {n.shape}")
     fault = ~np.isin(array, range(len(GROUP_NAMES)))

@@ -8,7 +8,6 @@
 Without labels the answers stand in the order of the manifest's rows. Arrays of other names are not looked at.
 """
 
-import io
 import re
 import zipfile
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError, SourceMissingError
-from ltdata.files import read_bytes
 from ltdata.formats.arrays import npz_members, read_array
 from ltdata.manifest import Manifest
 
@@ -63,26 +61,24 @@ def read_predictions(path: Path) -> Predictions:
         SourceMissingError: it cannot be read.
         MismatchError: it is no such file, or holds other arrays.
     """
-    data = read_bytes(path)
-    if data.startswith(_NPY):
-        values = read_array(data, str(path))
+    npy = _npy_bytes(path)
+    if npy is not None:
+        values = read_array(npy, str(path))
         if values.ndim not in (1, 2):
             raise MismatchError(f"{path}: has shape {values.shape}; predictions are (n,), logits (n, classes)")
         return Predictions(path, **{"predictions" if values.ndim == 1 else "logits": values})
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise MismatchError(
-            f"{path}: neither .npz nor .npy; numpy.savez(file, logits=..., labels=...) writes what is read here"
-        )
     members, found = npz_members(path), dict[str, NDArray[Any]]()
-    for name, member in members.items():
+    held = tuple(members)
+    for name in held:
+        member = members.pop(name)  # one array at a time is here twice, packed and read
         kind = next((kind for kind, pattern in _NAMES.items() if pattern.fullmatch(name.lower())), None)
         if kind in found:
             raise MismatchError(f"{path}: two arrays mean {kind}, the second is {name}; take one out")
         if kind is not None:
             found[kind] = read_array(member, f"{path}: {name}")
     if not set(found) - {"labels"}:
-        held = ", ".join(members)[:80] or "nothing"
-        raise MismatchError(f"{path}: holds {held}; name the answers predictions, logits or probabilities")
+        there = ", ".join(held)[:80] or "nothing"
+        raise MismatchError(f"{path}: holds {there}; name the answers predictions, logits or probabilities")
     if {"logits", "probabilities"} <= set(found):
         raise MismatchError(f"{path}: holds logits and probabilities; take one out")
     for kind, values in found.items():
@@ -93,6 +89,26 @@ def read_predictions(path: Path) -> Predictions:
     if len(set(lengths.values())) > 1:
         raise MismatchError(f"{path}: sizes do not match: {', '.join(f'{n:,} {kind}' for kind, n in lengths.items())}")
     return Predictions(path, **found)
+
+
+def _npy_bytes(path: Path) -> bytes | None:
+    """Return the bytes of an .npy file, None for a zip: 200 MB of logits are read once, where they are unpacked.
+
+    Raises:
+        SourceMissingError: it cannot be read.
+        MismatchError: it is neither.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.peek(len(_NPY)).startswith(_NPY):
+                return file.read()
+            if file.seekable() and zipfile.is_zipfile(file):
+                return None
+    except OSError as error:
+        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    raise MismatchError(
+        f"{path}: neither .npz nor .npy; numpy.savez(file, logits=..., labels=...) writes what is read here"
+    )
 
 
 def match_labels(found: Predictions, manifest: Manifest, split: str | None, *, any_order: bool = False) -> NDArray[Any]:

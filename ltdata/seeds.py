@@ -18,7 +18,7 @@ class Spread:
     """Hold a figure over several seeds.
 
     Attributes:
-        mean: None where no seed defines it.
+        mean: None where a seed does not define it.
         deviation: sample standard deviation (n - 1); None for less than two seeds.
     """
 
@@ -40,8 +40,13 @@ def in_percent(value: float | None) -> str:
 
 
 def spread(values: Sequence[float | None]) -> Spread:
-    """Compute mean and standard deviation of one figure over seeds; None among the values counts for nothing."""
+    """Compute mean and standard deviation of one figure over seeds.
+
+    With None among the values there is neither: a mean of some of the seeds is not what stands beside it.
+    """
     known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Spread(None, None)
     return Spread(
         mean=float(np.mean(known)) if known else None,
         deviation=float(np.std(known, ddof=1)) if len(known) > 1 else None,

@@ -6,6 +6,7 @@ r"""Evaluations laid out: a table for people, Markdown, and rows for a paper's L
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ HEADINGS = {
     "ece": "ECE",
 }
 _NAME_WIDTH = 24
+_BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line and paragraph separators
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -53,6 +55,15 @@ class Row:
         return [form.format(*map(in_percent, known[name])) if name in known else "" for name in FIGURES]
 
 
+def one_line(text: str) -> str:
+    r"""Return a name that fits into a row: what breaks lines and controls terminals becomes a space.
+
+    >>> one_line("ACE\n(ours)\x1b[31m")
+    'ACE (ours) [31m'
+    """
+    return " ".join("".join(" " if unicodedata.category(c) in _BREAKING else c for c in text).split())
+
+
 def row_of(name: str, found: Evaluation) -> Row:
     """Make the line of one evaluation."""
     return Row(
@@ -64,14 +75,14 @@ def row_of(name: str, found: Evaluation) -> Row:
 
 def text(title: str, rows: Sequence[Row], *, rule: str) -> str:
     """Lay lines out for people, an interval under its figure."""
-    body = [[row.name, *row.cells()] for row in rows]
+    body = [[one_line(row.name), *row.cells()] for row in rows]
     for at in range(len(rows) - 1, -1, -1):
         if rows[at].intervals is not None:
             body.insert(at + 1, ["  95 % interval", *rows[at].interval_cells("{} .. {}")])
     width = max(10, *(len(cell) + 2 for line in body for cell in line[1:]))
     first = max(_NAME_WIDTH, *(len(line[0]) for line in body))
     heading = "".join(f"{HEADINGS[name]:>{width}}" for name in FIGURES)
-    lines = [title, f"{'':{first}}{heading}   (groups: rule {rule})"]
+    lines = [one_line(title), f"{'':{first}}{heading}   (groups: rule {rule})"]
     lines += [f"{line[0]:{first}}" + "".join(f"{cell:>{width}}" for cell in line[1:]) for line in body]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -79,20 +90,20 @@ def text(title: str, rows: Sequence[Row], *, rule: str) -> str:
 def markdown(title: str, rows: Sequence[Row]) -> str:
     """Lay lines out as a Markdown table, whose header says what they are of."""
     lines = [
-        f"| {title} | seeds | {' | '.join(HEADINGS[name] for name in FIGURES)} |",
+        f"| {one_line(title)} | seeds | {' | '.join(HEADINGS[name] for name in FIGURES)} |",
         "|---|---|" + "---|" * len(FIGURES),
     ]
     for row in rows:
-        name = re.sub(r"([\\`*_|<\[\]])", r"\\\1", row.name)
+        name = re.sub(r"([\\`*_|<\[\]])", r"\\\1", one_line(row.name))
         lines.append(f"| {name} | {row.seeds} | {' | '.join(_beside(row))} |")
     return "\n".join(lines)
 
 
 def latex(title: str, rows: Sequence[Row]) -> str:
     r"""Lay lines out as rows of a LaTeX tabular, such as ``ACE & 19.1 & 28.4 & n/a \\``, under a comment on columns."""
-    lines = [f"% {title}: {', '.join(HEADINGS[name] for name in FIGURES)}"]
+    lines = [f"% {one_line(title)}: {', '.join(HEADINGS[name] for name in FIGURES)}"]
     for row in rows:
-        name = "".join(_LATEX.get(letter, letter) for letter in row.name)
+        name = "".join(_LATEX.get(letter, letter) for letter in one_line(row.name))
         cells = [re.sub(r"-(?=[0-9])", "$-$", cell).replace("±", r"$\pm$") for cell in _beside(row)]
         lines.append(" & ".join([name, *cells]) + r" \\")
     return "\n".join(lines)

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from ace_ref.loading import open_shards
 from ltdata import reader
 from ltdata.build import Built
 from ltdata.metrics import FIGURES, evaluate
+from ltdata.predictions import read_predictions
 
 __all__ = ["here", "photographs", "served"]  # fixtures; `here` is an empty folder for every test
 
@@ -176,6 +180,91 @@ def test_latex_is_a_row_with_escaped_names(digits_lt: Built, answers: Any) -> No
     assert row.startswith(escaped)
     assert row.endswith(r" & n/a \\")
     assert row.removeprefix(escaped).count(" & ") == len(FIGURES) - 1
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex"])
+def test_a_name_stays_in_its_row(digits_lt: Built, answers: Any, form: str) -> None:
+    """What would break the line, or do things to a terminal, becomes a space."""
+    np.savez("mine.npz", **answers())
+    options = ("evaluate", "mine.npz", "--manifest", digits_lt.folder, "--format", form, "--name")
+    plain = run(*options, "our method, new")
+    assert (plain.code, plain.err) == (0, "")
+    assert run(*options, "our\r\nmethod,\x1b\u2028\x85new\x00\n") == plain
+    assert "our method, new" in plain.out
+
+
+def test_a_manifests_names_stay_in_their_rows(digits_lt: Built, answers: Any) -> None:
+    np.savez("mine.npz", **answers())
+    record = json.loads((digits_lt.folder / "manifest.json").read_text(encoding="utf-8"))
+    outputs = []
+    for gap in (" ", "\n"):
+        names = [f"class{gap}{name}" for name in record["class_names"]]
+        Path("other.json").write_text(json.dumps(record | {"name": f"a{gap}b", "class_names": names}), encoding="utf-8")
+        options = ("evaluate", "mine.npz", "--manifest", "other.json")
+        ended = [run(*options, *more) for more in (("--per-class",), ("--format", "latex"), ("--format", "markdown"))]
+        assert [one.code for one in ended] == [0, 0, 0], ended
+        outputs.append([one.out for one in ended])
+    assert outputs[0] == outputs[1]
+    assert "a b" in outputs[0][0]
+
+
+def test_files_with_and_without_logits_have_no_mean_calibration_error(digits_lt: Built, answers: Any) -> None:
+    np.savez("with.npz", **answers())
+    np.savez("bare.npz", predictions=answers(1)["logits"].argmax(axis=1))
+    ece = f"{expected(digits_lt, answers())['ece']:.1f}"
+    for files in (("with.npz", "bare.npz"), ("bare.npz", "with.npz")):
+        options = ("evaluate", *files, "--manifest", digits_lt.folder)
+        assert json.loads(run(*options, "--json").out)["figures"]["ece"] == {"mean": None, "deviation": None}
+        lines = run(*options).out.splitlines()
+        assert {line.split()[0]: line.split()[-1] for line in lines[2:4]} == {"with": ece, "bare": "n/a"}
+        assert lines[4].split()[-1] == "n/a"
+        assert lines[-1].startswith("ECE: 15 bins")
+
+
+def test_json_and_another_format_are_not_both_meant(digits_lt: Built, answers: Any) -> None:
+    np.savez("mine.npz", **answers())
+    options = ("evaluate", "mine.npz", "--manifest", digits_lt.folder, "--json")
+    for form in ("latex", "markdown", "table"):
+        ended = run(*options, "--format", form)
+        assert ended.refused(2), ended
+        assert f"--json, --format {form}" in ended.err
+    assert run(*options, "--format", "json") == run(*options)
+    assert run(*options).code == 0
+
+
+def test_a_file_is_in_memory_once_beside_its_arrays(here: Path) -> None:
+    """Read once: at the most it is there packed and unpacked, or unpacked and as an array."""
+    np.savez("mine.npz", logits=np.zeros((1000, 1000)), labels=np.zeros(1000, dtype=int))
+    tracemalloc.start()
+    found = read_predictions(here / "mine.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.logits is not None
+    assert peak < 2.3 * found.logits.nbytes
+
+
+def test_predictions_may_come_through_a_pipe(digits_lt: Built, answers: Any) -> None:
+    numbers = npy(answers()["logits"])
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(writing, "wb") as pipe:
+        pool.submit(lambda: (pipe.write(numbers), pipe.close()))
+        found = read_predictions(Path(f"/dev/fd/{reading}"))
+    os.close(reading)
+    assert np.array_equal(found.logits, answers()["logits"])
+
+
+def test_classes_of_one_image_are_said_to_narrow_the_interval(digits_lt: Built) -> None:
+    """Such a class cannot vary."""
+    text = (digits_lt.folder / "manifest.json").read_text(encoding="utf-8")
+    Path("other.json").write_text(text.replace('"test": {', '"extra": {'), encoding="utf-8")
+    for images, words in (
+        ([1, 1, 3], "; too narrow, since classes with one image (2 here) cannot vary"),
+        ([2, 2, 3], ""),
+    ):
+        truth = np.repeat(np.arange(3), images)
+        np.savez("mine.npz", predictions=truth, labels=truth)
+        ended = run("evaluate", "mine.npz", "--manifest", "other.json", "--bootstrap", "20", "--quiet")
+        assert ended.out.splitlines()[-1] == f"intervals: 20 bootstrap resamples within each class, seed 0{words}"
 
 
 def test_intervals_are_shown_under_their_figure_and_in_every_format(digits_lt: Built, answers: Any) -> None:

@@ -19,6 +19,7 @@ def test_labels_and_counts_come_in_many_forms():
         ([True, False], None, r"labels\[0\] is True"),
         (["cat"], None, r"labels\[0\] is cat"),
         ([[0], [1]], None, r"shape \(2, 1\)"),
+        ([[0], [1, 2]], None, r"labels: \[\[0\], \[1, 2\]\] is no array"),
         ([], None, r"shape \(0,\)"),
         (np.zeros(0, dtype=int), None, r"shape \(0,\)"),
         ([0, 3, -7], None, r"labels\[2\] is -7"),

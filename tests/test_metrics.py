@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -204,8 +205,20 @@ SURE = np.full((3, 3), 1 / 3)
         ({"probabilities": SURE * [[1], [0.5], [1]]}, ("probabilities[1] add up to 0.5",)),
         ({"probabilities": SURE, "logits": SURE}, ("give one of them",)),
         ({"logits": np.eye(3)}, ("predictions[2] is 1", "logits[2] is class 2")),
-        ({"resamples": -1}, ("-1 resamples",)),
+        ({"resamples": -1}, ("resamples -1",)),
+        ({"resamples": 1.5}, ("resamples 1.5", "whole number")),
+        ({"resamples": "10"}, ("resamples '10'", "whole number")),
+        ({"resamples": None}, ("resamples None",)),
         ({"resamples": 10, "seed": -1}, ("seed -1",)),
+        ({"resamples": 10, "seed": "x"}, ("seed 'x'", "whole number")),
+        ({"seed": 1.5}, ("seed 1.5", "whole number")),
+        ({"logits": [[0.5, 0.5], [0.5]]}, ("logits", "[[0.5, 0.5], [0.5]]", "no array")),
+        ({"probabilities": [[0.5, 0.5], [0.5]]}, ("probabilities", "[[0.5, 0.5], [0.5]]", "no array")),
+        ({"logits": torch.zeros(3, 3, requires_grad=True)}, ("logits", "no array", "detach")),
+        ({"labels": [[0, 1], [2]]}, ("labels", "[[0, 1], [2]]", "no array")),
+        ({"predictions": [[0, 1], [2]]}, ("predictions", "[[0, 1], [2]]", "no array")),
+        ({"class_counts": [[50, 20], [5]]}, ("class_counts", "[[50, 20], [5]]", "no array")),
+        ({"class_groups": [[0, 1], [2]]}, ("class_groups", "[[0, 1], [2]]", "no array")),
         ({"resamples": 10}, ("no class has two images",)),
     ],
 )
@@ -342,18 +355,62 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 178 <= covered <= 199
 
 
+def covered_and_width(images: NDArray[np.int64], name: str, sets: int = 150) -> tuple[float, float]:
+    """Simulate test sets with so many images per class, of classes with accuracies of 10 .. 90 %.
+
+    Returns:
+        the share of intervals that hold the true figure, and their mean width in units of the true one.
+    """
+    rng = np.random.default_rng(0)
+    labels, p = np.repeat(np.arange(len(images)), images), rng.uniform(0.1, 0.9, len(images))
+    weight = (images if name == "overall" else np.ones_like(images)) / len(labels if name == "overall" else images)
+    truth, deviation = 100 * (weight * p).sum(), 100 * np.sqrt((weight**2 * p * (1 - p) / images).sum())
+    ends = []
+    for seed in range(sets):
+        answers = np.where(rng.random(len(labels)) < p[labels], labels, (labels + 1) % len(images))
+        found = evaluate(labels, answers, class_counts=np.full(len(images), 50), resamples=400, seed=seed)
+        ends.append((found.intervals[name].low, found.intervals[name].high))
+    low, high = np.array(ends).T
+    return float(((low <= truth) & (truth <= high)).mean()), float((high - low).mean() / (2 * 1.96 * deviation))
+
+
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        (np.full(60, 2), "overall"),
+        (np.full(60, 3), "overall"),
+        (np.full(60, 3), "medium"),
+        (2 + np.arange(60) % 5, "overall"),
+        (2 + np.arange(60) % 5, "class_balanced"),
+    ],
+)
+def test_intervals_of_few_images_per_class_are_as_wide_as_they_have_to_be(images: NDArray[np.int64], name: str) -> None:
+    """Three images per class are iNaturalist 2018's; n draws of n would give 82 % of the width there."""
+    covered, width = covered_and_width(images, name)
+    assert 0.92 <= covered <= 0.98
+    assert width == pytest.approx(1, abs=0.05)
+
+
+def test_a_class_weighs_its_images_and_not_its_draws() -> None:
+    """Two images are drawn once, fifty 49 times; with nothing to vary, both ends are the figure itself."""
+    labels = np.repeat([0, 7], [2, 50])
+    found = evaluate(labels, np.full_like(labels, 7), class_counts=COUNTS, resamples=50)
+    for name, value in (("overall", 100 * 50 / 52), ("class_balanced", 50), ("gap", -100)):
+        assert (found.intervals[name].low, found.intervals[name].high) == (value, value) == (found.figures[name],) * 2
+
+
 def test_classes_with_one_image_take_part_and_never_change() -> None:
     labels = np.array([3, 0, 0, 0, 0, 5])
     seen = []
     bootstrap.intervals(labels, lambda index: seen.append(labels[index]) or index[:, :1].T * 1.0, resamples=50, seed=0)  # type: ignore[func-returns-value]
     drawn_labels = np.concatenate(seen)
-    assert np.sort(drawn_labels, axis=1).tolist() == [[0, 0, 0, 0, 3, 5]] * 50
+    assert np.sort(drawn_labels, axis=1).tolist() == [[0, 0, 0, 3, 5]] * 50
 
 
 def test_the_order_of_classes_in_the_set_does_not_matter_to_what_is_resampled() -> None:
     labels = np.random.default_rng(0).permutation(np.arange(60) % 3)
     low, _ = bootstrap.intervals(
-        labels, lambda i: np.array([[float((np.bincount(labels[r]) == 20).all()) for r in i]]), resamples=30, seed=0
+        labels, lambda i: np.array([[float((np.bincount(labels[r]) == 19).all()) for r in i]]), resamples=30, seed=0
     )
     assert low[0] == 1
 
@@ -374,9 +431,17 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert over_seeds(found[:1])["few"] == Spread(values[0], None)
 
 
-def test_spread_leaves_out_what_is_not_defined() -> None:
-    assert spread([]) == spread([None]) == Spread(None, None)
-    assert spread([1.0, None, 3.0]) == Spread(2.0, pytest.approx(2**0.5))
+def test_a_figure_that_not_all_seeds_define_has_no_mean() -> None:
+    """The calibration error of one file is not the mean of two seeds."""
+    labels, logits = drawn(0)
+    both = [evaluate(labels, logits=logits, class_counts=COUNTS), evaluate(labels, labels, class_counts=COUNTS)]
+    for found in (both, both[::-1]):
+        assert over_seeds(found)["ece"] == Spread(None, None)
+        assert over_seeds(found)["overall"].mean == pytest.approx((both[0].figures["overall"] + 100) / 2)
+    assert spread([]) == spread([None]) == spread([1.0, None, 3.0]) == Spread(None, None)
+
+
+def test_a_spread_is_shown_with_one_decimal() -> None:
     assert [str(one) for one in (Spread(41.26, 0.04), Spread(41.26, None), Spread(None, None))] == [
         "41.3 ± 0.0",
         "41.3",

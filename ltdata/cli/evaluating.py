@@ -27,7 +27,7 @@ _SPLITS = ("test", "val")  # the first that the manifest has; iNaturalist 2018 k
 @click.option("--split", metavar="NAME", help="Which part of it was predicted  [default: test, else val]")
 @groups_option(None)
 @click.option("--name", metavar="TEXT", help="Of the method  [default: the first file's]")
-@click.option("--format", "form", type=click.Choice(_FORMS), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(_FORMS), help="[default: table]")
 @click.option("--per-class", is_flag=True, help="Figures of every class too, in table and JSON.")
 @click.option(
     "--bootstrap", "resamples", type=click.IntRange(1, 100_000), metavar="N", help="95 % intervals, of N resamples."
@@ -42,7 +42,7 @@ def evaluate_files(
     split: str | None,
     group_rule: str | None,
     name: str | None,
-    form: str,
+    form: str | None,
     per_class: bool,
     resamples: int | None,
     seed: int,
@@ -57,7 +57,9 @@ def evaluate_files(
 
     Example: ltdata evaluate predictions.npz --manifest cifar100-lt-exp-if100 --bootstrap 1000
     """
-    form = "json" if as_json else form
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json, --format {form}: give one of them")
+    form = "json" if as_json else form or "table"
     _check_meant(files, form, per_class=per_class, resamples=resamples)
     manifest = _with_rows(what)
     manifest = manifest if group_rule is None else manifest.with_groups(group_rule)
@@ -100,10 +102,12 @@ def format_evaluations(
         "groups: "
         + " | ".join(f"{name} {size.classes:,} classes, {size.images:,} images" for name, size in first.groups.items()),
     ]
-    if first.figures["ece"] is not None:
+    if any(one.figures["ece"] is not None for one in evaluations):
         lines.append(f"ECE: {calibration.BINS} bins of equal width, confidence of the answer")
     if first.resamples:
-        lines.append(f"intervals: {first.resamples:,} bootstrap resamples within each class, seed {first.seed}")
+        alone = sum(one.images == 1 for one in first.classes)
+        narrow = f"; too narrow, since classes with one image ({alone:,} here) cannot vary" if alone else ""
+        lines.append(f"intervals: {first.resamples:,} bootstrap resamples within each class, seed {first.seed}{narrow}")
     if manifest.verified is False:
         lines.append(f"source {UNVERIFIED}")
     return "\n".join([*lines, *(_class_lines(manifest, evaluations) if per_class else [])])
@@ -209,11 +213,12 @@ def _title(manifest: Manifest, split: str | None, evaluations: list[Evaluation])
 
 def _class_lines(manifest: Manifest, evaluations: list[Evaluation]) -> list[str]:
     """List every class: its training images, evaluated images, and figures, the mean over seeds."""
-    width = max(len(name) for name in manifest.class_names)
+    names = [tables.one_line(name) for name in manifest.class_names]
+    width = max(map(len, names))
     lines = ["", f"label  {'class':{width}}  group    train  images  accuracy  precision     F1"]
     trained = np.asarray(manifest.class_counts).tolist()
     for label, (name, of_class) in enumerate(
-        zip(manifest.class_names, zip(*(one.classes for one in evaluations), strict=True), strict=True)
+        zip(names, zip(*(one.classes for one in evaluations), strict=True), strict=True)
     ):
         accuracy, precision, f1 = (
             in_percent(seeds.spread([getattr(one, figure) for one in of_class]).mean)
