@@ -1,7 +1,9 @@
 """What the class distributions of two splits have in common: classes, their sizes, how far apart the shares are.
 
 Of the training images. (Which *images* two splits share is `ltdata.compare`'s question.) A class is in a split if it
-has an image there. With shares p and q over the classes of either:
+has an image there. Classes are the same by their names, and within one source by their labels; splits of different
+sources that share no class name are not matched, and then only sizes can be compared. With shares p and q over the
+classes of either:
 
 * total variation: sum |p - q| / 2, the share of the images that would have to change class; 0 .. 1
 * Jensen-Shannon divergence: the mean of KL(p || m) and KL(q || m) with m = (p + q) / 2, in bits; 0 .. 1 (Lin, 1991)
@@ -38,29 +40,34 @@ class Overlap:
     """Describe what two splits A and B have in common.
 
     Attributes:
-        matched_by: ``name``, or ``label`` where one of them has no names, or names a class twice.
+        matched_by: ``name``; ``label`` where both are of one source, and one has no names, or names a class twice; None
+            where classes cannot be matched: there is nothing in the lists then, and no distance.
         shared: the classes of both, in the order of A.
         only_a: classes, by name, that have images in A alone.
         only_b: in B alone.
-        total_variation: 0 .. 1.
-        jensen_shannon_bits: 0 .. 1.
+        total_variation: 0 .. 1; None without a match.
+        jensen_shannon_bits: the divergence, 0 .. 1; None without a match.
         rank_correlation: -1 .. 1; None with fewer than two shared classes, or where all in one split have one size.
         moves: classes by their group in A, then by that in B.
     """
 
-    matched_by: str
+    matched_by: str | None
     shared: tuple[SharedClass, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    total_variation: float
-    jensen_shannon_bits: float
+    total_variation: float | None
+    jensen_shannon_bits: float | None
     rank_correlation: float | None
     moves: dict[str, dict[str, int]]
 
 
 def overlap(a: Manifest, b: Manifest) -> Overlap:
     """Compare the class distributions of two splits, each with its own group rule."""
-    by_name = _names_tell(a) and _names_tell(b)
+    matched_by = _match(a, b)
+    moves = {before: dict.fromkeys(GROUP_NAMES, 0) for before in GROUP_NAMES}
+    if matched_by is None:
+        return Overlap(None, (), (), (), None, None, None, moves)
+    by_name = matched_by == "name"
     sides, counts_of = (a, b), [a.class_counts, b.class_counts]
     labels = [
         {str(m.class_names[label]) if by_name else str(label): label for label in np.flatnonzero(n).tolist()}
@@ -87,12 +94,11 @@ def overlap(a: Manifest, b: Manifest) -> Overlap:
         for place, key in enumerate(keys)
         if key in labels[0] and key in labels[1]
     )
-    moves = {before: dict.fromkeys(GROUP_NAMES, 0) for before in GROUP_NAMES}
     for each in shared:
         moves[each.group_a][each.group_b] += 1
     p, q = counts / counts.sum(axis=1, keepdims=True)
     return Overlap(
-        matched_by="name" if by_name else "label",
+        matched_by=matched_by,
         shared=shared,
         only_a=tuple(names[key] for key in keys if key not in labels[1]),
         only_b=tuple(names[key] for key in keys if key not in labels[0]),
@@ -101,6 +107,26 @@ def overlap(a: Manifest, b: Manifest) -> Overlap:
         rank_correlation=_rank_correlation(shared),
         moves=moves,
     )
+
+
+def source_words(manifest: Manifest) -> str:
+    """Name the source; a folder of images by its own name too, because every one has the id ``folder``."""
+    source = manifest.source
+    return f"{source.get('id')} {source.get('version')}" if source.get("id") == "folder" else str(source.get("id"))
+
+
+def _match(a: Manifest, b: Manifest) -> str | None:
+    """Tell by what classes are the same, ``name`` or ``label``; None where nothing says it."""
+    named = [{m.class_names[label] for label in np.flatnonzero(m.class_counts).tolist()} for m in (a, b)]
+    one_source = source_words(a) == source_words(b)
+    if _names_tell(a) and _names_tell(b) and (one_source or named[0] & named[1]):
+        return "name"
+    if not one_source:
+        return None
+    if not any(m.protocol.get("params", {}).get("relabel") for m in (a, b)):
+        return "label"
+    # Numbered anew, classes keep as names what the source calls them, were it a number.
+    return "name" if all(len(set(m.class_names)) == m.num_classes for m in (a, b)) else None
 
 
 def _names_tell(manifest: Manifest) -> bool:

@@ -1,4 +1,6 @@
-"""The figure for papers: images per class in falling order, shot groups as bands, log scale, and the best fit.
+"""The figure for papers: images per class in falling order, shot groups as bands, log scale, and their fit.
+
+The fit is the one that describes the counts; where none does, or several do alike, the legend says so.
 
 The same split gives the same bytes with one version of matplotlib: no dates, no software names, a fixed salt.
 """
@@ -48,7 +50,7 @@ def draw(manifest: Manifest, found: FrequencyStats, *, form: str, other: Manifes
 
     Args:
         manifest: of the split.
-        found: its statistics; the best fit is drawn.
+        found: its statistics; the fit that describes the counts is drawn.
         form: one of `FORMS`.
         other: a second split, drawn as a line.
 
@@ -103,7 +105,8 @@ def _draw_lines(axes: "Axes", manifest: Manifest, found: FrequencyStats, other: 
     fit = found.fits[found.best_fit] if found.best_fit is not None else None
     if fit is not None and found.best_fit is not None:
         ranks = np.linspace(0, there - 1, 400)
-        figure = f"{fits.FAMILIES[found.best_fit]} {fit.value:.4g}, $R^2$ {fit.r_squared:.4f}"
+        value = fits.figure_words(found.best_fit, fit)
+        figure = f"{fits.FAMILIES[found.best_fit]} {value}, $R^2$ {fit.r_squared:.4f}"
         heights = fits.curve(found.best_fit, fit, classes=there, ranks=ranks)
         axes.plot(
             ranks + 1, heights, color="black", linewidth=1.2, label=f"{fits.TITLES[found.best_fit]} fit: {figure}"
@@ -118,6 +121,8 @@ def _draw_lines(axes: "Axes", manifest: Manifest, found: FrequencyStats, other: 
     whole = axes.get_figure(root=True)
     assert whole is not None  # noqa: S101 - for the type checker: these axes have one
     title = f"rule {manifest.group_rule['name']}"
+    if fit is None:
+        title += f", described by {fits.verdict(found.fits)}" if fits.closest(found.fits) else ", no fit describes them"
     legend = whole.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, title=title, title_fontsize=8)
     if other is not None:
         label = legend.get_texts()[-1]

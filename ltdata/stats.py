@@ -41,7 +41,7 @@ class FrequencyStats:
         effective_classes: 2 ** entropy_bits, the number of equal classes with the same entropy.
         head_share: share of the images in the largest 20 % of the classes.
         fits: by family, see `ltdata.fits`; None where there is nothing to fit.
-        best_fit: the family that describes the counts best; None where fewer than two could be fitted.
+        best_fit: the one family that describes the counts; None where none does, or several are equally close.
         rule: the group rule.
         groups: by name.
     """

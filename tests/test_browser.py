@@ -253,6 +253,27 @@ def test_8142_classes_are_drawn_at_once(page: browser.Page, tmp_path: Path) -> N
     assert page.complaints() == []
 
 
+def test_on_paper_the_table_has_all_its_rows_or_says_how_many(
+    opened: browser.Page, page: browser.Page, tmp_path: Path
+) -> None:
+    rows = "document.querySelectorAll('#rows tr').length"
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert opened.run(rows) == 100
+    assert not opened.run("document.getElementById('printed').checkVisibility()")
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    assert opened.run(rows) == 50
+    (tmp_path / "inat.html").write_bytes(page_of(pinned.header("inat18")))
+    page.open(tmp_path / "inat.html")
+    page.run("document.querySelector('[data-page=last]').click()")
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert page.run(rows) == 1000
+    assert page.run("document.getElementById('printed').innerText") == "The first 1,000 of 8,142 classes."
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run("document.getElementById('page').textContent") == "page 163 of 163"
+    assert page.run(rows) == 42
+    assert not page.run("document.getElementById('printed').checkVisibility()")
+
+
 def test_without_javascript_the_figures_are_there(page: browser.Page, report: Path) -> None:
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

@@ -89,5 +89,27 @@ def test_another_group_rule_holds_for_both_splits() -> None:
 def test_fits_are_told_in_words() -> None:
     shown = run("stats", "imagenet-lt").out
     assert "Pareto fit           alpha 5.765" in shown
-    (line,) = [line for line in shown.splitlines() if line.endswith("the best of these")]
-    assert line.split()[0] == "Pareto"
+    assert (
+        "  described by         Pareto (needs R2 >= 0.95, KS <= 0.1)\n  95 % interval        for images dealt" in shown
+    )
+    shown = run("stats", "cifar100-lt-step-if100").out
+    assert "described by         none of the three" in shown
+    assert "interval" not in shown
+    assert "alpha >= 1000, R2" in run("stats", "cifar100-lt-exp-if10").out
+
+
+def test_json_says_what_describes_the_counts_and_what_an_interval_means() -> None:
+    found = json.loads(run("stats", "cifar100-lt-step-if100", "--json").out)
+    assert found["best_fit"] is None
+    assert {fit["describes"] for fit in found["fits"].values()} == {False}
+    found = json.loads(run("stats", NAME, "--json").out)
+    fit = found["fits"]["exponential"]
+    assert (fit["describes"], fit["low"] < fit["value"] < fit["high"]) == (True, True)
+    assert (found["fit_interval"]["level"], found["fit_interval"]["resamples"]) == (0.95, 400)
+    assert "not for classes drawn at random" in found["fit_interval"]["meaning"]
+
+
+def test_where_there_is_no_digest_the_way_to_one_is_named() -> None:
+    shown = run("stats", "inat18").out
+    assert "content              n/a (build it to get the digest)\n" in shown
+    assert "None" not in shown

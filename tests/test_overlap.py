@@ -53,6 +53,41 @@ def test_without_names_that_tell_classes_are_matched_by_label(names: list[str]) 
     assert [(each.images_a, each.images_b) for each in found.shared] == [(9, 4), (5, 4), (2, 1)]
 
 
+def from_source(manifest: Manifest, source: str, **more: str) -> Manifest:
+    return replace(manifest, source={"id": source, **more})
+
+
+def test_labels_of_different_sources_are_not_taken_for_the_same_classes() -> None:
+    """Label 0 of iNaturalist is no tench, and names that are labels are no names."""
+    for a, b in (
+        (ltdata.load("inat18"), ltdata.load("imagenet-lt")),
+        (from_source(made([9, 5], ["0", "1"]), "one"), from_source(made([9, 5], ["0", "1"]), "two")),
+        (from_source(made([9, 5], ["a", "b"]), "one"), from_source(made([9, 5], ["c", "d"]), "two")),
+        (from_source(made([9, 5], ["a", "a"]), "one"), from_source(made([9, 5], ["a", "a"]), "two")),
+        (
+            from_source(made([9, 5], ["0", "1"]), "folder", version="pets"),
+            from_source(made([9, 5], ["0", "1"]), "folder", version="cars"),
+        ),
+    ):
+        found = overlap(a, b)
+        assert (found.matched_by, found.shared, found.only_a, found.only_b) == (None, (), (), ())
+        assert (found.total_variation, found.jensen_shannon_bits, found.rank_correlation) == (None, None, None)
+
+
+def test_different_sources_are_matched_by_names_that_both_have() -> None:
+    found = overlap(from_source(made([9, 5], ["cat", "eel"]), "one"), from_source(made([4, 2], ["eel", "fox"]), "two"))
+    assert (found.matched_by, [each.name for each in found.shared]) == ("name", ["eel"])
+
+
+def test_classes_numbered_anew_are_matched_by_what_the_source_calls_them() -> None:
+    whole = made([9, 5, 7], ["0", "1", "2"])
+    part = replace(made([7, 9], ["2", "0"]), protocol={"params": {"relabel": True}})
+    found = overlap(whole, part)
+    assert found.matched_by == "name"
+    assert [(each.name, each.images_a, each.images_b) for each in found.shared] == [("0", 9, 9), ("2", 7, 7)]
+    assert overlap(made([9, 5], ["a", "a"]), replace(part, source=PINNED.source)).matched_by is None
+
+
 def test_an_empty_class_is_not_there() -> None:
     found = overlap(made([9, 0, 2]), made([4, 4, 0]))
     assert ([each.name for each in found.shared], found.only_a, found.only_b) == (
@@ -70,6 +105,7 @@ def test_distances_are_those_of_scipy(pairs: list[tuple[int, int]]) -> None:
         return
     found = overlap(made(a), made(b))
     p, q = np.array(a) / sum(a), np.array(b) / sum(b)
+    assert found.total_variation is not None
     assert found.total_variation == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-12)
     assert found.jensen_shannon_bits == pytest.approx(float(jensenshannon(p, q, base=2)) ** 2, abs=1e-9)
     shared = [pair for pair in pairs if all(pair)]
@@ -95,3 +131,19 @@ def test_the_command_shows_and_prints_it() -> None:
     assert (found["images"], found["other"]["images"]) == (10_847, 12_608)
     assert found["overlap"]["moves"]["few"] == {"many": 0, "medium": 12, "few": 18}
     assert len(found["overlap"]["shared"]) == 100
+
+
+def test_the_command_says_that_classes_are_not_matched() -> None:
+    ended = run("stats", "inat18", "imagenet-lt")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith(
+        "  its classes          1,000, 1,280 .. 5 images, Gini 0.524\n"
+        "  classes              not matched: inat18 and imagenet-lt are different sources "
+        "without a class name in common\n"
+    )
+    found = json.loads(run("stats", "inat18", "imagenet-lt", "--json").out)
+    assert (found["overlap"]["matched_by"], found["overlap"]["total_variation"]) == (None, None)
+
+
+def test_the_divergence_is_called_one() -> None:
+    assert "  Jensen-Shannon       divergence 0.0037 bits\n" in run("stats", PINNED.name, "cifar100-lt-exp-if50").out

@@ -234,6 +234,17 @@ def test_at_8142_classes_with_images_it_is_at_most_2_mb(digits_lt: Built) -> Non
         assert (found["names"] == list(names)) == (length == 34)
 
 
+def test_names_of_any_length_beside_images_stay_in_the_bounds(digits_lt: Built) -> None:
+    """One name of 700 kB is within the budget of the table, but a mosaic has each name seven times."""
+    names = ("&" * 100_000, *(f"{n}" for n in range(1, 10)))
+    manifest = replace(digits_lt.manifest, class_names=names)
+    page = page_of(manifest, mosaic=make_mosaic(digits_lt.manifest, digits_lt.folder, what="digits"))
+    assert len(page) <= MOST_BYTES
+    shown = {a["alt"] for tag, a in Parsed(page).tags if tag == "img"}
+    assert max(map(len, shown)) == 80
+    assert {"7", "8", "9"} <= shown
+
+
 def test_the_same_split_gives_the_same_bytes(full: bytes, digits_lt: Built) -> None:
     again = page_of(
         digits_lt.manifest,
@@ -256,8 +267,10 @@ def test_it_says_what_the_split_is() -> None:
         "many-shot n > 100 35 8,824 81.3%",
         "few-shot n < 20 30 305 2.8%",
         "Rule strict",
-        "Exponential best falls by the same factor from class to class imbalance factor 107 105.3 .. 108.7 0.9997 0.0",
-        "Pareto few large classes",
+        "Described by exponential (needs R2 >= 0.95, KS <= 0.1).",
+        "Exponential describes it falls by the same factor from class to class",
+        "class to class imbalance factor 107 77.34 .. 113 0.9997 0.0031 0.995 Pareto few large classes",
+        "not for classes drawn at random: from 400 multinomial samples",
         "7440c226eaee8bb12bd7c9af6b9c5cf6a235fd5952a650ad99a48173a712230b",
         "NeurIPS 2019",
         "numpy.RandomState/MT19937",
@@ -276,10 +289,28 @@ def test_what_is_not_there_is_not_available() -> None:
     for shown in (
         "1 classes have none, so there is no imbalance factor",
         "medium-shot between 0 n/a n/a",
-        "rows not seen",
+        "content n/a (build it to get the digest)",
     ):
         assert shown in words
     assert "UNVERIFIED" not in words
+    assert "None" not in words
+
+
+def test_where_no_curve_describes_the_counts_the_page_names_none() -> None:
+    page = Parsed(page_of(pinned.header("cifar100-lt-step-if100")))
+    words = " ".join(" ".join(page.text).split())
+    assert "Described by none of the three" in words
+    assert "describes it" not in words
+    assert [a for tag, a in page.tags if "data-fit" in a and "checked" in a] == []
+
+
+def test_classes_that_cannot_be_matched_are_called_that() -> None:
+    a, b = pinned.header("inat18"), pinned.header("imagenet-lt")
+    page = Parsed(page_of(a, other=(b, overlap(a, b))))
+    words = " ".join(" ".join(page.text).split())
+    assert "its classes 1,000, 1,280 .. 5 images, Gini 0.524" in words
+    assert "not matched: inat18 and imagenet-lt are different sources" in words
+    assert "total variation" not in words
 
 
 def test_an_unverified_source_is_called_that_at_the_top(full: bytes) -> None:

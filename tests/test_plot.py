@@ -50,6 +50,17 @@ def test_splits_that_differ_have_figures_that_differ() -> None:
     assert len(pictures) == 3
 
 
+def test_the_figure_names_the_fit_that_describes_the_counts_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(plot._SETTINGS, "svg.fonttype", "none")  # text as text
+    shown = drawn(PINNED, "svg").decode()
+    assert "exponential fit: imbalance factor 107" in shown
+    assert "describe" not in shown
+    shown = drawn(pinned.header("cifar100-lt-step-if100"), "svg").decode()
+    assert " fit:" not in shown
+    assert "rule strict, no fit describes them" in shown
+
+
 @pytest.mark.parametrize("name", ["$\\frac{$", "a_b^c $x$", "🦜 <b>&amp;", "\u202e", "\\LaTeX %"])
 def test_a_name_is_no_markup(name: str) -> None:
     hostile = replace(PINNED, name=name)

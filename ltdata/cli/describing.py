@@ -15,13 +15,13 @@ from ltdata import catalog, histogram
 from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, quiet_option, shown
 from ltdata.errors import OutputError, UsageError
 from ltdata.files import output_errors, write_atomic
-from ltdata.fits import FAMILIES, TITLES
+from ltdata.fits import FAMILIES, INTERVAL, QUALITY, RESAMPLES, SEED, TITLES, figure_words, interval_words, verdict
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
-from ltdata.overlap import Overlap, overlap
+from ltdata.overlap import Overlap, overlap, source_words
 from ltdata.plot import draw, form_of
 from ltdata.reader import refuse_inside_build
-from ltdata.stats import FrequencyStats, frequency_stats
+from ltdata.stats import FrequencyStats, frequency_stats, gini
 
 _SHOWN_CLASSES = 10
 
@@ -131,6 +131,7 @@ def _record(manifest: Manifest, figures: FrequencyStats) -> dict[str, Any]:
         "name": manifest.name,
         "content_sha256": manifest.content_sha256,
         "verified_source": manifest.verified,
+        "fit_interval": {"level": 0.95, "meaning": INTERVAL, "resamples": RESAMPLES, "seed": SEED},
     }
     return record | asdict(figures)
 
@@ -141,6 +142,7 @@ def format_stats(manifest: Manifest, found: FrequencyStats) -> str:
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns if terminal else histogram.MAX_COLUMNS
     factor = f"{found.imbalance_factor:.4g}" if found.imbalance_factor is not None else "n/a (a class is empty)"
+    content = f"sha256 {manifest.content_sha256}" if manifest.content_sha256 else "n/a (build it to get the digest)"
     lines = [
         f"{manifest.name}  (train split)",
         f"  images               {found.images:,}",
@@ -153,7 +155,13 @@ def format_stats(manifest: Manifest, found: FrequencyStats) -> str:
         f"  entropy              {found.entropy_bits:.3f} bits, effective classes {found.effective_classes:.1f}",
         f"  head share           {found.head_share:.1%} of the images in the largest 20 % of the classes",
         *(f"  {f'{TITLES[family]} fit':19}  {_fit(found, family)}" for family in FAMILIES),
-        f"  content              sha256 {manifest.content_sha256}",
+        f"  described by         {verdict(found.fits)} (needs {QUALITY})",
+        *(
+            [f"  95 % interval        {INTERVAL}"]
+            if any(map(interval_words, filter(None, found.fits.values())))
+            else []
+        ),
+        f"  content              {content}",
         *([] if manifest.verified is not False else [f"  source               {UNVERIFIED}"]),
         "",
         (
@@ -178,9 +186,9 @@ def _fit(found: FrequencyStats, family: str) -> str:
     fit = found.fits[family]
     if fit is None:
         return "n/a"
-    interval = f" (95 % interval {fit.low:.4g} .. {fit.high:.4g})" if fit.low is not None else ""
-    best = ", the best of these" if family == found.best_fit else ""
-    return f"{FAMILIES[family]} {fit.value:.4g}{interval}, R2 {fit.r_squared:.4f}{best}"
+    interval = interval_words(fit)
+    bounds = f" (95 % interval {interval})" if interval is not None else ""
+    return f"{FAMILIES[family]} {figure_words(family, fit)}{bounds}, R2 {fit.r_squared:.4f}, KS {fit.ks:.4f}"
 
 
 def format_overlap(a: Manifest, b: Manifest, found: Overlap) -> str:
@@ -189,13 +197,22 @@ def format_overlap(a: Manifest, b: Manifest, found: Overlap) -> str:
     lines = [
         f"compared with {b.name}, {b.splits['train'].num_samples:,} images",
         (
+            f"  its classes          {b.num_classes:,}, {b.class_counts.max():,} .. {b.class_counts.min():,} images, "
+            f"Gini {gini(b.class_counts):.3f}"
+        ),
+        *([] if b.verified is not False else [f"  its source           {UNVERIFIED}"]),
+    ]
+    if found.total_variation is None or found.jensen_shannon_bits is None:
+        reason = f"{source_words(a)} and {source_words(b)} are different sources without a class name in common"
+        return "\n".join([*lines, f"  classes              not matched: {reason}"])
+    lines += [
+        (
             f"  classes              {len(found.shared):,} in both, {len(found.only_a):,} only in {a.name}, "
             f"{len(found.only_b):,} only in {b.name} (by {found.matched_by})"
         ),
         f"  total variation      {found.total_variation:.4f}",
-        f"  Jensen-Shannon       {found.jensen_shannon_bits:.4f} bits",
+        f"  Jensen-Shannon       divergence {found.jensen_shannon_bits:.4f} bits",
         f"  rank correlation     {rho} (Spearman, of the classes in both)",
-        *([] if b.verified is not False else [f"  its source           {UNVERIFIED}"]),
         "",
         f"  {'group here':12}" + "".join(f"{f'{after} there':>14}" for after in GROUP_NAMES),
     ]

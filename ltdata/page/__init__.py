@@ -25,6 +25,7 @@ from ltdata.stats import FrequencyStats
 
 MOST_BYTES = 2_000_000
 _NAMES_BYTES = 800_000  # of all class names together, as JSON; beyond it long ones are cut
+_CAPTION = 80  # characters of a name beside and behind a thumbnail: it is there up to seven times
 _CURVE_POINTS = 60
 
 
@@ -57,10 +58,12 @@ def compose(
     optional = ""
     if other is not None:
         links.append(("comparison", "Comparison"))
-        optional += _section("comparison", "Comparison", sections.comparison(*other))
+        optional += _section("comparison", "Comparison", sections.comparison(manifest, *other))
     if mosaic is not None:
         links.append(("mosaic", "Images"))
-        optional += _section("mosaic", "Head, middle and tail", sections.mosaic(manifest, mosaic))
+        most = min(longest or _CAPTION, _CAPTION)
+        captions = {row.label: _cut(clean(manifest.class_names[row.label]), most) for row in mosaic.rows}
+        optional += _section("mosaic", "Head, middle and tail", sections.mosaic(manifest, mosaic, captions))
     links += [("classes", "Classes"), ("loading", "Loading"), ("provenance", "Provenance")]
     return (
         Template(body)
@@ -79,6 +82,8 @@ def compose(
             fit_toggles=_fit_toggles(found),
             groups=sections.group_table(manifest, found),
             fits=sections.fit_table(found),
+            interval=text(fits.INTERVAL),
+            resamples=fits.RESAMPLES,
             lorenz=sections.lorenz_chart(manifest, found),
             lorenz_words=text(sections.lorenz_words(manifest, found)),
             optional=optional,

@@ -204,6 +204,7 @@
 
   // The table: a page of rows at a time.
   const ROWS = 50;
+  const PRINTED = 1000; // paper has no pages to turn: all rows, up to some thirty sheets
   const table = { key: "rank", falling: false, page: 0, found: order };
   const folded = names.map((each) => each.normalize("NFKC").toLowerCase().replaceAll("_", " "));
   const compare = {
@@ -226,10 +227,9 @@
     fill();
   };
 
-  const fill = () => {
+  const fill = (first = table.page * ROWS, shown = ROWS) => {
     const pages = Math.max(1, Math.ceil(table.found.length / ROWS));
-    table.page = Math.min(Math.max(table.page, 0), pages - 1);
-    const rows = table.found.slice(table.page * ROWS, (table.page + 1) * ROWS).map((label) => {
+    const rows = table.found.slice(first, first + shown).map((label) => {
       const row = make("tr");
       const title = make("th", { scope: "row" });
       title.append(isolated(names[label]), make("span", { class: "narrow note" }, ` #${label}`));
@@ -267,11 +267,21 @@
   }
   for (const button of document.querySelectorAll("[data-page]")) {
     button.addEventListener("click", () => {
-      table.page = { first: 0, previous: table.page - 1, next: table.page + 1, last: Infinity }[button.dataset.page];
+      const last = Math.max(0, Math.ceil(table.found.length / ROWS) - 1);
+      table.page = { first: 0, previous: Math.max(0, table.page - 1), next: Math.min(last, table.page + 1), last }[button.dataset.page];
       fill();
     });
   }
   search();
+  addEventListener("beforeprint", () => {
+    fill(0, PRINTED);
+    byId("printed").hidden = table.found.length <= PRINTED;
+    byId("printed").textContent = `The first ${number(PRINTED)} of ${number(table.found.length)} classes.`;
+  });
+  addEventListener("afterprint", () => {
+    byId("printed").hidden = true;
+    fill();
+  });
 
   // Copying: where the clipboard is refused, the text is selected instead.
   const select = (element) => {

@@ -1,20 +1,21 @@
 """The parts of the page that need no JavaScript: figures, groups, fits, Lorenz curve, comparison, images, digests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltdata.fits import FAMILIES, TITLES
+from ltdata.fits import FAMILIES, QUALITY, TITLES, closest, figure_words, interval_words, verdict
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
-from ltdata.overlap import Overlap
+from ltdata.overlap import Overlap, source_words
 from ltdata.page.loading import Lines
 from ltdata.page.markup import code, described, name, table, text, value
 from ltdata.page.mosaic import Mosaic
-from ltdata.stats import FrequencyStats, lorenz
+from ltdata.stats import FrequencyStats, gini, lorenz
 
 _LORENZ_POINTS = 200
 _MOST_SHARDS = 400
+_NO_DIGEST = "n/a (build it to get the digest)"
 _EXPLAINED = {
     "exponential": "falls by the same factor from class to class",
     "pareto": "few large classes, then a long even tail",
@@ -85,24 +86,23 @@ def group_table(manifest: Manifest, found: FrequencyStats) -> str:
 
 
 def fit_table(found: FrequencyStats) -> str:
-    """Show the fits, the best one first."""
-    scores = {family: fit.aicc for family, fit in found.fits.items() if fit is not None and fit.aicc is not None}
-    least = min(scores.values(), default=0.0)
+    """Say which family describes the counts, and show the fits, the closest one first."""
+    near = closest(found.fits)
+    distances = {family: fit.ks for family, fit in found.fits.items() if fit is not None}
     rows = []
-    for family in sorted(FAMILIES, key=lambda family: scores.get(family, np.inf)):
+    for family in sorted(FAMILIES, key=lambda family: distances.get(family, np.inf)):
         fit = found.fits[family]
-        mark = ' <strong class="best">best</strong>' if family == found.best_fit else ""
+        mark = ' <strong class="best">describes it</strong>' if family in near else ""
         title = f'{TITLES[family].capitalize()}{mark}<span class="note">{_EXPLAINED[family]}</span>'
         if fit is None:
             rows.append([title, FAMILIES[family], *["n/a"] * 5])
             continue
-        interval = f"{fit.low:.4g} .. {fit.high:.4g}" if fit.low is not None and fit.high is not None else "n/a"
-        behind = f"{fit.aicc - least:,.1f}" if fit.aicc is not None else "n/a"
-        rows.append(
-            [title, FAMILIES[family], f"{fit.value:.4g}", interval, f"{fit.r_squared:.4f}", behind, f"{fit.ks:.4f}"]
-        )
-    head = ["family", "figure", "value", "95 % interval", "R²", "ΔAICc", "KS"]
-    return table(head, rows, classes="stack", numbers=2)
+        figure, interval = text(figure_words(family, fit)), interval_words(fit) or "n/a"
+        p = "n/a" if fit.ks_p is None else f"{fit.ks_p:.3f}"
+        rows.append([title, FAMILIES[family], figure, interval, f"{fit.r_squared:.4f}", f"{fit.ks:.4f}", p])
+    head = ["family", "figure", "value", "95 % interval", "R²", "KS", "p of KS"]
+    caption = f"Described by <strong>{verdict(found.fits)}</strong> (needs {text(QUALITY)})."
+    return table(head, rows, caption=caption, classes="stack", numbers=2)
 
 
 def lorenz_chart(manifest: Manifest, found: FrequencyStats) -> str:
@@ -140,13 +140,21 @@ def lorenz_words(manifest: Manifest, found: FrequencyStats) -> str:
     )
 
 
-def comparison(b: Manifest, both: Overlap) -> str:
-    """Show what a split has in common with another, B."""
+def comparison(a: Manifest, b: Manifest, both: Overlap) -> str:
+    """Show what a split A has in common with another, B."""
     rho = f"{both.rank_correlation:.3f}" if both.rank_correlation is not None else "n/a"
+    sizes = f"{b.class_counts.max():,} .. {b.class_counts.min():,} images, Gini {gini(b.class_counts):.3f}"
     facts = [
         ("compared with", name(b.name)),
-        ("its content", code(f"sha256 {b.content_sha256}") if b.content_sha256 else "n/a"),
+        ("its content", code(f"sha256 {b.content_sha256}") if b.content_sha256 else _NO_DIGEST),
         ("its images", f"{b.splits['train'].num_samples:,} train"),
+        ("its classes", f"{b.num_classes:,}, {sizes}"),
+    ]
+    if both.total_variation is None or both.jensen_shannon_bits is None:
+        sources = f"{name(source_words(a))} and {name(source_words(b))}"
+        reason = f"not matched: {sources} are different sources without a class name in common"
+        return described([*facts, ("classes", reason)])
+    facts += [
         (
             "classes",
             (
@@ -155,7 +163,7 @@ def comparison(b: Manifest, both: Overlap) -> str:
             ),
         ),
         ("total variation", f"{both.total_variation:.4f} (0 the same shares, 1 no class in common)"),
-        ("Jensen-Shannon", f"{both.jensen_shannon_bits:.4f} bits (0 .. 1)"),
+        ("Jensen-Shannon", f"divergence {both.jensen_shannon_bits:.4f} bits (0 .. 1)"),
         ("rank correlation", f"{rho} (Spearman, of the classes in both)"),
     ]
     rows = [
@@ -168,15 +176,15 @@ def comparison(b: Manifest, both: Overlap) -> str:
     return f'{described(facts)}<div class="scroll">{moves}</div>'
 
 
-def mosaic(manifest: Manifest, shown: Mosaic) -> str:
-    """Show thumbnails of head, middle and tail classes, and whose they are."""
+def mosaic(manifest: Manifest, shown: Mosaic, names: Mapping[int, str]) -> str:
+    """Show thumbnails of head, middle and tail classes, by names that are cut, and whose they are."""
     groups, counts = manifest.groups, manifest.class_counts
     blocks = []
     for part in ("head", "middle", "tail"):
         rows = [
-            f'<figure class="{GROUP_NAMES[groups[row.label]]}"><figcaption>{name(manifest.class_names[row.label])} '
+            f'<figure class="{GROUP_NAMES[groups[row.label]]}"><figcaption>{name(names[row.label])} '
             f'<span class="note">{counts[row.label]:,}</span></figcaption>'
-            + "".join(f'<img src="{uri}" alt="{text(manifest.class_names[row.label])}">' for uri in row.images)
+            + "".join(f'<img src="{uri}" alt="{text(names[row.label])}">' for uri in row.images)
             + "</figure>"
             for row in shown.rows
             if row.part == part
@@ -209,11 +217,7 @@ def digests(manifest: Manifest) -> str:
             entries.append((f"list of {key}", split.list_sha256, "its rows as a text list"))
     written = []
     for number, (title, digest, note) in enumerate(entries):
-        shown = (
-            f'<code id="digest-{number}">{text(digest)}</code>{_copy(f"digest-{number}")}'
-            if digest
-            else "n/a, rows not seen"
-        )
+        shown = f'<code id="digest-{number}">{text(digest)}</code>{_copy(f"digest-{number}")}' if digest else _NO_DIGEST
         written.append((title, f'{shown}<span class="note">{text(note)}</span>'))
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     rows = [[name(each.path), f"{each.num_samples:,}", f"{each.bytes:,}", code(each.sha256)] for each in shards]
