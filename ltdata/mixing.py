@@ -158,7 +158,7 @@ class ShardSampler(Passes[int]):
         settings |= {"shards": len(plans), **value_of(sampler, named)}
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> list[int]:
+    def _items(self, part: NDArray[np.integer]) -> list[int]:
         items: list[int] = part.tolist()
         return items
 

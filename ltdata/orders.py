@@ -36,8 +36,8 @@ class Order(Protocol):
     def epochs(self) -> int:
         """Return how many epochs there are; `ltdata.sampling.MOST_EPOCHS` where the order knows no end."""
 
-    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Draw positions start .. stop of an epoch, int64 (stop - start, ...)."""
+    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.integer]:
+        """Draw positions start .. stop of an epoch, whole numbers (stop - start, ...)."""
 
 
 def order_of(
@@ -115,7 +115,7 @@ def epoch_order(
     """
     order = order_of(sampler, labels, seed=seed, classes=classes, stream=0, **named)
     stop = order.length if length is None else check_integer("length", length)
-    return order.take(check_integer("epoch", epoch, 0, order.epochs - 1), 0, stop)
+    return order.take(check_integer("epoch", epoch, 0, order.epochs - 1), 0, stop).astype(np.int64, copy=False)
 
 
 def bits(seed: int, epoch: int, stream: int, turn: int = 0) -> np.random.PCG64:
@@ -206,29 +206,42 @@ class Drawn:
         self._named = named
         self._seed, self._stream = seed, stream
         self._epoch: int | None = None
+        # Where the last part ended, and the generator that stands there: the next part mostly begins there.
+        self._next: tuple[tuple[int, int], np.random.Generator] | None = None
         self._tabulate(0)
 
-    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Draw positions start .. stop of an epoch, int64 (stop - start,)."""
+    def take(self, epoch: int, start: int, stop: int) -> NDArray[np.int32]:
+        """Draw positions start .. stop of an epoch, int32 (stop - start,)."""
         if self._sampler == "progressively-balanced" and epoch != self._epoch:
             self._tabulate(epoch)
-        stream = bits(self._seed, epoch, self._stream)
-        stream.advance(start)
-        chance = np.random.Generator(stream)
-        rows = np.empty(stop - start, dtype=np.int64)
+        if self._next is None or self._next[0] != (epoch, start):
+            stream = bits(self._seed, epoch, self._stream)
+            stream.advance(start)
+            self._next = (epoch, start), np.random.Generator(stream)
+        chance = self._next[1]
+        self._next = (epoch, stop), chance
+        if stop - start <= self._CHUNK:
+            return self._draw(chance.random(stop - start))
+        rows = np.empty(stop - start, dtype=np.int32)
         for at in range(0, len(rows), self._CHUNK):
             part = rows[at : at + self._CHUNK]
             part[:] = self._draw(chance.random(len(part)))
         return rows
 
     def _draw(self, number: NDArray[np.float64]) -> NDArray[np.int32]:
-        which = self._guide.take((number * len(self._guide)).astype(np.int32))
-        which += number >= self._ends.take(which)
-        if not self._near:
-            late = np.flatnonzero(number >= self._ends.take(which))
-            which[late] = np.searchsorted(self._ends, number[late], side="right")
-        inside = ((number - self._begins.take(which)) * self._scale.take(which)).astype(np.int32)
-        return np.asarray(self._by_class.take(self._starts.take(which) + inside))
+        if self._equal:  # a multiplication finds the step, in half of the time
+            inside = number * len(self._n)
+            which = inside.astype(np.int32)
+            inside -= which
+            inside *= self._n.take(which)
+        else:
+            which = self._guide.take((number * len(self._guide)).astype(np.int32))
+            which += number >= self._ends.take(which)
+            if not self._near:
+                late = np.flatnonzero(number >= self._ends.take(which))
+                which[late] = np.searchsorted(self._ends, number[late], side="right")
+            inside = (number - self._begins.take(which)) * self._scale.take(which)
+        return np.asarray(self._by_class.take(self._starts.take(which) + inside.astype(np.int32)))
 
     def _tabulate(self, epoch: int) -> None:
         """Compute the distribution function and its inverse, of the classes that are drawn from."""
@@ -238,7 +251,9 @@ class Drawn:
         self._ends = ends / ends[-1]
         self._begins = np.concatenate([[0.0], self._ends[:-1]])
         self._starts = (np.cumsum(self._counts) - self._counts)[kept].astype(np.int32)
-        width, n = self._ends - self._begins, self._counts[kept]
+        self._equal = bool((shares[kept] == shares[kept[0]]).all())
+        self._n = n = self._counts[kept].astype(np.float64)
+        width = self._ends - self._begins
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a step too small for a float is never hit
             self._scale = n / width
             while (over := width * self._scale >= n).any():  # so that no number of a step leaves its class

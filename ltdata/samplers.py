@@ -73,7 +73,7 @@ class Sampler(Passes[int]):
         settings |= value_of(sampler, named)
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> list[int]:
+    def _items(self, part: NDArray[np.integer]) -> list[int]:
         items: list[int] = part.tolist()
         return items
 
@@ -131,7 +131,7 @@ class PairSampler(Passes[tuple[int, int]]):
         settings |= value_of(first, taken[0]) | value_of(second, taken[1])
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> list[tuple[int, int]]:
+    def _items(self, part: NDArray[np.integer]) -> list[tuple[int, int]]:
         return list(zip(*part.T.tolist(), strict=True))
 
 
@@ -179,7 +179,7 @@ class ClassAwareBatches(Passes[list[int]]):
         }
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.int64]) -> list[list[int]]:
+    def _items(self, part: NDArray[np.integer]) -> list[list[int]]:
         items: list[list[int]] = part.tolist()
         return items
 
