@@ -87,6 +87,8 @@ def read_confidences(
         raise UsageError(f"{what}: shape {values.shape}, ({images}, {classes}) is needed, images x classes")
     if values.dtype.kind != "f":
         raise UsageError(f"{what}: {values.dtype}; floating-point numbers are needed")
+    if logits is not None and _are_probabilities(values):
+        raise UsageError("logits: every row adds up to 1, as probabilities do; give them as probabilities")
     answers, confidence = np.empty(images, dtype=np.int64), np.empty(images)
     for start in range(0, images, _ROWS):
         part = values[start : start + _ROWS].astype(np.float64)
@@ -94,6 +96,15 @@ def read_confidences(
         answers[own] = part.argmax(axis=1)
         confidence[own] = _of_logits(part, start) if logits is not None else _of_probabilities(part, start)
     return Confidences(values, what, answers, confidence)
+
+
+def _are_probabilities(values: NDArray[np.floating]) -> bool:
+    """Tell whether all rows are shares that add up to 1; rows of a 1 and zeros may be anything."""
+    for start in range(0, len(values), _ROWS):  # of real logits the first part is none
+        part = values[start : start + _ROWS].astype(np.float64)
+        if part.min() < 0 or not np.allclose(part.sum(axis=1), 1, rtol=0, atol=1e-3):
+            return False
+    return not np.isin(values, (0, 1)).all()
 
 
 def _of_logits(part: NDArray[np.float64], start: int) -> NDArray[np.float64]:

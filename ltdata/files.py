@@ -163,7 +163,7 @@ def output_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{target}: cannot be written ({reason}); free the space, mend the permission, or choose another --out"
+            f"{target}: cannot be written ({reason}); free the space, mend the permission, or choose another place"
         ) from error
 
 

@@ -97,15 +97,14 @@ def check_number(
     return float(value)
 
 
-def check_classes(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
+def check_mask(classes: ArrayLike, num_classes: int | None = None) -> NDArray[np.bool_]:
     """Return a mask of classes, bool (C,).
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is none, or has another length than `num_classes`.
     """
     found = as_array("classes", classes)
-    if found.dtype != bool or found.shape != (num_classes,):
-        raise UsageError(
-            f"classes: {found.dtype} of shape {found.shape}; one bool for each of {num_classes} classes is needed"
-        )
+    if found.dtype != bool or found.ndim != 1 or num_classes not in (None, len(found)):
+        each = "each class" if num_classes is None else f"each of {num_classes} classes"
+        raise UsageError(f"classes: {found.dtype} of shape {found.shape}; one bool for {each} is needed")
     return found

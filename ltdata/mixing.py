@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_integer, check_labels
+from ltdata.labels import check_integer, check_labels, check_mask
 from ltdata.orders import MOST
 from ltdata.passes import Passes
 from ltdata.sampling import class_shares, epochs_of, value_of
@@ -131,7 +131,7 @@ class ShardSampler(Passes[int]):
         seed: of the training.
         rank: of this process, 0 .. world_size - 1.
         world_size: number of processes.
-        length: rows of an epoch, of all ranks together; None: as many as the plans have of the classes.
+        length: rows of an epoch, of all ranks together; None: as many as there are of the classes.
         drop_last: leave out the last rows that do not go round all ranks, in place of going on a few.
         named: the sampler's value, see `ltdata.sampling`.
 
@@ -178,13 +178,17 @@ class _Mixed:
         seed: int,
         named: Mapping[str, float],
     ) -> None:
-        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(plan.rows for plan in plans)])
-        counts = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
-        if classes is not None:
-            counts = np.pad(counts, (0, max(0, len(np.asarray(classes)) - len(counts))))
+        if isinstance(plans, str) or not all(isinstance(plan, ShardPlan) for plan in plans):
+            raise UsageError(f"plans: {plans!r:.40}; those of one split are needed, such as remote.plans['train']")
+        rows = sum(len(plan.rows) for plan in plans)
+        if rows != len(labels):
+            raise UsageError(f"plans: of {rows:,} rows, there are {len(labels):,} labels; give those of one split")
+        chosen = None if classes is None else check_mask(classes)
+        labels = check_labels(labels, num_classes=None if chosen is None else len(chosen))
+        counts = np.bincount(labels, minlength=0 if chosen is None else len(chosen))
         self.labels, self.epochs = labels, epochs_of(sampler, named)
         self._plans, self._seed = plans, check_integer("seed", seed, 0, MOST - 1)
-        self._sampler, self._counts, self._classes, self._named = sampler, counts, classes, named
+        self._sampler, self._counts, self._classes, self._named = sampler, counts, chosen, named
         self.length = int(counts[self._shares(0) > 0].sum())
         self._known: tuple[int, NDArray[np.int64]] | None = None
 

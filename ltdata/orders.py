@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_classes, check_integer, check_labels
+from ltdata.labels import check_integer, check_labels, check_mask
 from ltdata.sampling import MOST_EPOCHS, check_value, class_shares, epochs_of, repeat_factors
 
 VERSION = 1  # of the orders; a state of another version is not gone on with
@@ -293,12 +293,12 @@ def check_source(
     Raises:
         UsageError: one cannot be meant, or a class is wanted that has no images.
     """
-    chosen = None if classes is None else np.asarray(classes)
-    labels = check_labels(labels, num_classes=None if chosen is None or chosen.ndim != 1 else len(chosen))
+    chosen = None if classes is None else check_mask(classes)
+    labels = check_labels(labels, num_classes=None if chosen is None else len(chosen))
     counts = np.bincount(labels)
     if chosen is not None:
-        counts = np.pad(counts, (0, len(chosen) - len(counts))) if chosen.ndim == 1 else counts
-        empty = np.flatnonzero(check_classes(chosen, len(counts)) & (counts == 0))
+        counts = np.pad(counts, (0, len(chosen) - len(counts)))
+        empty = np.flatnonzero(chosen & (counts == 0))
         if len(empty):
             raise UsageError(f"classes: class {empty[0]} is wanted and has 0 images")
         if not chosen.any():

@@ -5,8 +5,8 @@ What always holds, for every sampler of this project:
 * One global order for any number of ranks: position i of it is item i // world_size of rank i % world_size, and all
   ranks have equally many items. Where they do not divide the epoch, the order goes on a few positions
   (``drop_last=False``), or ends a few earlier.
-* A pass is one epoch. After a whole one comes the next by itself, so that a forgotten `set_epoch` repeats nothing;
-  after one that was broken off, the same epoch from its beginning.
+* A pass is one epoch. After a whole one comes the next by itself, so that a forgotten `set_epoch` repeats nothing, and
+  after one that was broken off, the rest of it; `set_epoch` of the same epoch goes back to where it began.
 * `state_dict` says where a pass stands in the global order, and `load_state_dict` goes on exactly there, on any number
   of ranks. Positions are addressed, nothing is drawn again to get there (but for a permutation, 1 ms per 100,000).
 """
@@ -42,7 +42,8 @@ class Passes(Generic[Item]):
     """
 
     _epoch: int  # of the current or next pass
-    _start: int  # where it begins, a position in the global order
+    _origin: int  # where the epoch began, a position in the global order: 0, or that of a loaded state
+    _start: int  # where the pass began: later than that, after one that was broken off
     _end: int  # where those of its items end that have been drawn so far
     _waiting: Iterator[Item]  # those of them that have not been handed out
     _over: bool  # whether it was taken to its end
@@ -64,7 +65,12 @@ class Passes(Generic[Item]):
         self.drop_last = drop_last
         self._order = order
         self._settings = {**settings, "length": self.length}
-        self._go_to(0, 0)
+        self._go_to(0, 0, 0)
+
+    def __repr__(self) -> str:
+        plain = {name: value for name, value in self._settings.items() if name not in ("labels", "classes")}
+        known = {**plain, "rank": f"{self.rank} of {self.world_size}", "epoch": self._epoch, "position": self._at()}
+        return f"{type(self).__name__}({', '.join(f'{name} {value}' for name, value in known.items())})"
 
     @property
     def epoch(self) -> int:
@@ -77,27 +83,28 @@ class Passes(Generic[Item]):
         Raises:
             UsageError: there is no such epoch.
         """
-        epoch = check_integer("epoch", epoch, 0, self._order.epochs - 1)
-        if epoch != self._epoch or self._over or self._at() > self._start:
-            self._go_to(epoch, 0)
+        self._check_epoch(epoch)
+        if epoch != self._epoch or self._is_over():
+            self._go_to(epoch, 0, 0)
+        elif self._at() > self._origin:
+            self._go_to(epoch, self._origin, self._origin)
 
     def __len__(self) -> int:
-        """Count the items that a pass gives this rank: fewer in the pass that goes on where a loaded state stands."""
+        """Count this rank's items in the pass that has begun, or in the next one: fewer where it goes on midway."""
         return self._left(0 if self._is_over() else self._start)
 
     def __iter__(self) -> Iterator[Item]:
-        """Begin a pass: this rank's items of an epoch, or of the rest of one after `load_state_dict`.
+        """Begin a pass: this rank's items of an epoch, or of the rest of one.
 
         Raises:
             UsageError: the last epoch is over.
         """
         if self._is_over():
-            epoch, position = self._epoch + 1, 0
-        elif self._at() > self._start:  # broken off
-            epoch, position = self._epoch, 0
-        else:  # nothing taken: a DataLoader with workers begins a pass twice, and takes from the second
-            epoch, position = self._epoch, self._start
-        self._go_to(check_integer("epoch", epoch, 0, self._order.epochs - 1), position)
+            self._check_epoch(self._epoch + 1)
+            self._go_to(self._epoch + 1, 0, 0)
+        else:
+            self._check_epoch(self._epoch)
+            self._go_to(self._epoch, self._origin, self._at())
         return chain.from_iterable(self._parts(self._epoch, self._start, self._pass))
 
     def _parts(self, epoch: int, start: int, this: object) -> Iterator[Iterator[Item]]:
@@ -113,9 +120,13 @@ class Passes(Generic[Item]):
         if self._pass is this:
             self._over = True
 
-    def _go_to(self, epoch: int, position: int) -> None:
-        self._epoch, self._start, self._end = epoch, position, position
+    def _go_to(self, epoch: int, origin: int, start: int) -> None:
+        self._epoch, self._origin, self._start, self._end = epoch, origin, start, start
         self._waiting, self._over, self._pass = iter(()), False, object()
+
+    def _check_epoch(self, epoch: int) -> None:
+        if check_integer("epoch", epoch) >= self._order.epochs:
+            raise UsageError(f"epoch {epoch}: this sampler has {self._order.epochs:,}, from 0 on; make it for more")
 
     def _at(self) -> int:
         """Return where the current or last pass stands, a position in the global order."""
@@ -133,19 +144,25 @@ class Passes(Generic[Item]):
         """Give the items of some positions as plain Python values."""
         raise NotImplementedError
 
-    def state_dict(self, *, used: int | None = None) -> dict[str, Any]:
+    def state_dict(self, *, batches: int | None = None, batch_size: int = 1) -> dict[str, Any]:
         """Say where the current pass stands, in values that JSON can hold.
 
         Args:
-            used: how many items of the pass this rank has used, where something between asks ahead, as a DataLoader
-                with workers does: batches times their size (the last may be smaller). None: as many as were handed out.
+            batches: how many batches of the pass, counted from its begin, this rank has used, where something between
+                asks ahead, as a DataLoader with workers does. None: all that was handed out, as at an epoch's end.
+            batch_size: of that DataLoader, the last one may be smaller; 1 where the items are batches themselves.
 
         Raises:
-            UsageError: it is below 0.
+            UsageError: the pass has handed out fewer.
         """
         at = self._at()
-        if used is not None:
-            at = self._start + min(check_integer("used", used), self._left(self._start)) * self.world_size
+        if batches is not None:
+            handed = (at - self._start) // self.world_size
+            most = -(-handed // check_integer("batch_size", batch_size, 1))
+            if check_integer("batches", batches) > most:
+                known = f"this pass has handed out {most} of size {batch_size} to this rank"
+                raise UsageError(f"batches {batches}: {known}; count from where it began")
+            at = self._start + min(batches * batch_size, handed) * self.world_size
         epoch, at = (self._epoch, at) if self._left(at) else (self._epoch + 1, 0)
         return {**described(self._settings), "epoch": epoch, "position": at}
 
@@ -155,6 +172,8 @@ class Passes(Generic[Item]):
         Raises:
             UsageError: the state is of a sampler with other settings or labels, or says nothing that can be meant.
         """
+        if not isinstance(state, Mapping):
+            raise UsageError(f"state: {state!r:.40}; what state_dict gave is needed")
         own = {**described(self._settings), "epoch": 0, "position": 0}
         for name in {**own, **state}:
             if name not in state or name not in own:
@@ -166,7 +185,8 @@ class Passes(Generic[Item]):
                 )
         # The epoch after the last one: a training that is over.
         epoch = check_integer("state: epoch", state["epoch"], 0, self._order.epochs)
-        self._go_to(epoch, check_integer("state: position", state["position"], 0, self.length - 1))
+        position = check_integer("state: position", state["position"], 0, self.length - 1)
+        self._go_to(epoch, position, position)
 
 
 def described(settings: Mapping[str, Any]) -> dict[str, Any]:

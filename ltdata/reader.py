@@ -116,7 +116,7 @@ def refuse_inside_build(folder: Path) -> None:
     """
     for parent in folder.parents:
         if (parent / MANIFEST_NAME).is_file() and (parent / SAMPLES_NAME).is_file():
-            raise UsageError(f"{folder}: lies inside the build {parent}; choose another --out")
+            raise UsageError(f"{folder}: lies inside the build {parent}; choose another place")
 
 
 def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:

@@ -9,7 +9,7 @@ while the current ones are used. Since the order is known, the shard that goes i
     remote = open_remote("https://example.org/cifar100-lt-exp-if100")
     labels = remote.samples["train"].labels
     sampler = ShardSampler(remote.plans["train"], labels, "class-balanced", seed=0)
-    for row, image in stream(remote, "train", list(sampler)):
+    for row, image in stream(remote, "train", sampler):
         label, pixels = labels[row], reader.decode(image)
 
 A local folder works the same, from `open_remote` on. Trust comes from `manifest.json`: use https, or compare
@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
@@ -118,15 +118,15 @@ def open_remote(place: str | Path) -> Remote:
 
 
 def stream(
-    remote: Remote, split: str, rows: ArrayLike, *, shards_in_memory: int = 8
+    remote: Remote, split: str, rows: Iterable[int] | NDArray[np.integer], *, shards_in_memory: int = 8
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield (row, bytes of its PNG or JPEG file) in an order; close the iterator when you stop before its end.
 
     Args:
         remote: see `open_remote`.
         split: of it.
-        rows: of the split, whole numbers (n,), in any order; one of `ltdata.mixing` takes shards one after the other,
-            and its `ShardSampler` gives those of a rank, or what is left of an epoch. A rank fetches the shards of its
+        rows: of the split, whole numbers (n,), in any order. A `ltdata.mixing.ShardSampler` takes shards one after the
+            other, and gives those of a rank, or what is left of an epoch. A rank fetches the shards of its
             own rows, which are nearly all.
         shards_in_memory: at most, those on their way too; at least one more than the order uses series, or nearly
             every row would fetch a shard. Photographs have 200 MB a shard.
@@ -141,14 +141,14 @@ def stream(
     shard_of = np.full(len(remote.samples[split]), -1)
     for number, each in enumerate(remote.plans[split]):
         shard_of[each.rows] = number
-    order = np.asarray(rows)
-    if order.ndim != 1 or (len(order) and order.dtype.kind not in "iu"):
-        raise UsageError(f"rows: {order.dtype} of shape {order.shape}; whole numbers (n,) are needed")
-    if order.min(initial=0) < 0 or order.max(initial=-1) >= len(shard_of):
+    found = rows if isinstance(rows, np.ndarray) else np.array(list(rows))
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise UsageError(f"rows: {found.dtype} of shape {found.shape}; whole numbers (n,) are needed")
+    if found.min(initial=0) < 0 or found.max(initial=-1) >= len(shard_of):
         raise UsageError(
-            f"rows: {order.min()} .. {order.max()}; {split} of {remote.place} has 0 .. {len(shard_of) - 1}"
+            f"rows: {found.min()} .. {found.max()}; {split} of {remote.place} has 0 .. {len(shard_of) - 1}"
         )
-    order = order.astype(np.int64, copy=False)
+    order = found.astype(np.int64, copy=False)
     shards = shard_of[order]
     series = {remote.plans[split][number].path.rpartition("-")[0] for number in np.unique(shards).tolist()}
     if shards_in_memory <= max(1, len(series)):

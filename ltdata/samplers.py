@@ -7,7 +7,7 @@
         for images, labels in loader: ...
 
 No torch is needed: a DataLoader takes any object with a length to iterate over. What holds of ranks, epochs and states
-is in `ltdata.passes`. A DataLoader with workers asks ahead: ``sampler.state_dict(used=steps * 128)`` says what the
+is in `ltdata.passes`. A DataLoader with workers asks ahead: ``state_dict(batches=steps, batch_size=128)`` says what the
 training has used. Shards that are read one after the other have a sampler of their own, `ltdata.mixing.ShardSampler`.
 
 >>> sampler = Sampler(np.array([0, 0, 0, 0, 1]), "class-balanced", seed=0)
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from ltdata import orders
 from ltdata.class_aware import ClassAware
 from ltdata.errors import UsageError
-from ltdata.labels import check_classes, check_counts, check_integer, check_labels
+from ltdata.labels import check_counts, check_integer, check_labels, check_mask
 from ltdata.orders import MOST, Pairs
 from ltdata.passes import Passes
 from ltdata.sampling import VALUES, value_of
@@ -206,7 +206,7 @@ def _labels(labels: ArrayLike | None, class_counts: ArrayLike | None, classes: A
             raise UsageError("labels: none were given, and no class_counts; one of them is needed")
         return check_labels(labels)
     counts = check_counts(class_counts)
-    wanted = np.ones(len(counts), dtype=bool) if classes is None else check_classes(classes, len(counts))
+    wanted = np.ones(len(counts), dtype=bool) if classes is None else check_mask(classes, len(counts))
     empty = np.flatnonzero(wanted & (counts == 0))
     if len(empty):
         raise UsageError(f"class_counts: class {empty[0]} has 0 images and can never be drawn; leave it out by classes")

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_classes, check_counts, check_integer, check_number
+from ltdata.labels import check_counts, check_integer, check_mask, check_number
 
 _POWERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0, "reversed": -1.0}
 # By sampler: the value that it takes, and what it is where none is given; None: it must be.
@@ -76,7 +76,7 @@ def class_shares(
     epoch = check_integer("epoch", epoch, 0, epochs_of(sampler, named) - 1)
     wanted = counts > 0
     if classes is not None:
-        wanted &= check_classes(classes, len(counts))
+        wanted &= check_mask(classes, len(counts))
     if not wanted.any():
         raise UsageError(f"class counts: none of {len(counts)} classes is wanted and has images")
     n = counts[wanted].astype(np.float64)

@@ -39,7 +39,7 @@ class FrequencyStats:
         gini: 0 for equal counts, towards 1 when one class has all.
         entropy_bits: -sum p log2 p.
         effective_classes: 2 ** entropy_bits, the number of equal classes with the same entropy.
-        head_share: share of the images in the largest 20 % of the classes.
+        head_share: share of the images in the largest 20 % of the classes, of a class a part where need be.
         fits: by family, see `ltdata.fits`; None where there is nothing to fit.
         best_fit: the one family that describes the counts; None where none does, or several are equally close.
         rule: the group rule.
@@ -85,7 +85,7 @@ def frequency_stats(
     entropy = max(0.0, float(-(share * np.log2(share)).sum()))
     assigned = class_groups if class_groups is not None else groups.assign(n, rule=rule)
     fitted = fits.fit_all(n)
-    head = -(-len(n) * 2 // 10)  # 20 %, rounded up, in integers
+    whole, part = len(n) // 5, len(n) % 5 / 5  # classes in the largest 20 %; of the next one the part that is missing
     return FrequencyStats(
         images=total,
         classes=len(n),
@@ -97,7 +97,7 @@ def frequency_stats(
         gini=gini(n),
         entropy_bits=entropy,
         effective_classes=2**entropy,
-        head_share=float(descending[:head].sum() / total),
+        head_share=float((descending[:whole].sum() + part * descending[min(whole, len(n) - 1)]) / total),
         fits=fitted,
         best_fit=fits.best(fitted),
         rule=rule,

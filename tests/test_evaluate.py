@@ -263,8 +263,8 @@ def test_classes_of_one_image_are_said_to_narrow_the_interval(digits_lt: Built) 
     ):
         truth = np.repeat(np.arange(3), images)
         np.savez("mine.npz", predictions=truth, labels=truth)
-        ended = run("evaluate", "mine.npz", "--manifest", "other.json", "--bootstrap", "20", "--quiet")
-        assert ended.out.splitlines()[-1] == f"intervals: 20 bootstrap resamples within each class, seed 0{words}"
+        ended = run("evaluate", "mine.npz", "--manifest", "other.json", "--bootstrap", "100", "--quiet")
+        assert ended.out.splitlines()[-1] == f"intervals: 100 bootstrap resamples within each class, seed 0{words}"
 
 
 def test_intervals_are_shown_under_their_figure_and_in_every_format(digits_lt: Built, answers: Any) -> None:
@@ -451,11 +451,11 @@ def test_files_that_are_not_predictions_are_refused_in_one_line(
         (("mine.npz", "--manifest", "D", "--split", "val"), 2, "'val'"),
         (("mine.npz", "--manifest", "D", "--groups", "foo"), 2, "foo"),
         (("mine.npz", "--manifest", "D", "--format", "foo"), 2, "foo"),
-        (("mine.npz", "--manifest", "D", "--bootstrap", "0"), 2, "0"),
-        (("mine.npz", "--manifest", "D", "--bootstrap", "9", "--seed", "-1"), 2, "-1"),
+        (("mine.npz", "--manifest", "D", "--bootstrap", "99"), 2, "99"),
+        (("mine.npz", "--manifest", "D", "--bootstrap", "100", "--seed", "-1"), 2, "-1"),
         (("mine.npz", "./mine.npz", "--manifest", "D"), 2, "given twice"),
         (("mine.npz", "--manifest", "D", "--format", "latex", "--per-class"), 2, "--per-class"),
-        (("mine.npz", "b.npz", "--manifest", "D", "--format", "latex", "--bootstrap", "9"), 2, "--bootstrap"),
+        (("mine.npz", "b.npz", "--manifest", "D", "--format", "latex", "--bootstrap", "100"), 2, "--bootstrap"),
     ],
 )
 def test_wrong_arguments_end_with_their_exit_code(

@@ -9,7 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from ltdata import catalog
 from ltdata.build import build
+from ltdata.errors import MismatchError
 from ltdata.spec import Spec
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -63,9 +65,12 @@ def test_torchvisions_data_set_is_trained_on_and_evaluated(
 
 
 def test_predictions_without_logits_are_evaluated_too(tmp_path, monkeypatch, capsys):
-    labels = np.arange(100).repeat(5)
-    np.savez(tmp_path / "theirs.npz", labels=labels, predictions=np.where(labels < 35, labels, 0))
+    labels = catalog.find("cifar100-lt-exp-if100", rows=True).manifest.samples["test"].labels
+    np.savez(tmp_path / "theirs.npz", predictions=np.where(labels < 35, labels, 0), epoch=5)
     out = run(monkeypatch, capsys, "evaluate_predictions.py", tmp_path / "theirs.npz", "--rule", "mislas")
     figures = out.splitlines()[2]
     assert re.findall(rf"{NUMBER}|n/a", figures)[:4] == ["35.0", "97.2", "0.0", "0.0"]
     assert "rule mislas" in out
+    np.savez(tmp_path / "other.npz", predictions=labels, labels=labels[::-1])
+    with pytest.raises(MismatchError, match=r"labels\[0\] is"):
+        run(monkeypatch, capsys, "evaluate_predictions.py", tmp_path / "other.npz")

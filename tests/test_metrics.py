@@ -205,6 +205,7 @@ SURE = np.full((3, 3), 1 / 3)
         ({"probabilities": SURE * [[1], [0.5], [1]]}, ("probabilities[1] add up to 0.5",)),
         ({"probabilities": SURE, "logits": SURE}, ("give one of them",)),
         ({"logits": np.eye(3)}, ("predictions[2] is 1", "logits[2] is class 2")),
+        ({"logits": np.full((3, 3), 1 / 3)}, ("logits: every row adds up to 1", "give them as probabilities")),
         ({"resamples": -1}, ("resamples -1",)),
         ({"resamples": 1.5}, ("resamples 1.5", "whole number")),
         ({"resamples": "10"}, ("resamples '10'", "whole number")),

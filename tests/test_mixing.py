@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 import ltdata
 from ltdata import mixing
 from ltdata.errors import UsageError
-from ltdata.mixing import Mix, mix
+from ltdata.mixing import Mix, ShardSampler, mix
 from ltdata.sampling import SAMPLERS, class_shares
 from ltdata.shards import ShardPlan, plan
 
@@ -301,3 +301,11 @@ def test_inaturalist_takes_well_under_seconds() -> None:
     order = mix(plans, labels, class_shares("class-balanced", counts), length=len(labels), seed=0)
     assert time.process_time() - started < 5
     assert p_value(order, class_shares("class-balanced", counts), labels) > 1e-4
+
+
+def test_a_sampler_wants_the_plans_of_its_labels() -> None:
+    for plans, says in ((PLANS[:1], "plans: of 2,000 rows, there are 10,847 labels"), ("train", "plans: 'train'")):
+        with pytest.raises(UsageError, match=says):
+            ShardSampler(plans, LABELS, seed=0)  # type: ignore[arg-type]
+    assert set(GROUPS[LABELS[list(ShardSampler(PLANS, LABELS, classes=GROUPS == 2, seed=0))]]) == {2}
+    assert len(ShardSampler(PLANS, LABELS, classes=GROUPS == 2, seed=0)) == 305

@@ -210,7 +210,7 @@ def test_what_makes_no_sense_is_refused():
         ([True] * 6, "class 4 is wanted and has 0 images"),
         ([True] * 4, r"labels\[\d+\] is \d; 4 classes have 0 \.\. 3"),
         ([True] * 7, "class 4 is wanted"),
-        ([[True] * 6], r"shape \(1, 6\)"),
+        ([[True] * 6], r"classes: bool of shape \(1, 6\)"),
         ([1] * 6, "classes: int64"),
     ):
         with pytest.raises(ValueError, match=says):

@@ -173,17 +173,36 @@ def test_epochs_follow_each_other_and_can_be_set(kind):
 
 
 @every_kind
-def test_a_pass_that_was_broken_off_begins_again(kind):
+def test_a_pass_that_was_broken_off_is_gone_on_with(kind):
+    """Epochs of a fixed number of steps see new images; set_epoch goes back to where the epoch began."""
     sampler = MADE[kind]()
     whole = list(MADE[kind]())
-    assert list(islice(sampler, 7)) == whole[:7]
+    assert list(islice(sampler, 7)) + list(islice(sampler, 5)) + list(sampler) == whole
+    assert sampler.state_dict()["epoch"] == 1
+    sampler.set_epoch(0)
+    list(islice(sampler, 7))
+    sampler.set_epoch(0)
+    assert len(sampler) == len(whole)
     assert list(sampler) == whole
     sampler.load_state_dict({**sampler.state_dict(), "epoch": 0, "position": 9})
-    assert list(islice(sampler, 7)) == whole[9:16]
-    assert list(sampler) == whole
+    assert list(islice(sampler, 7)) == whole[9:16]  # such as a look at the first batch
+    sampler.set_epoch(0)
+    assert list(sampler) == whole[9:]
     list(islice(sampler, 3))
     sampler.set_epoch(1)
     assert len(list(sampler)) == len(whole)
+
+
+def test_samplers_of_different_lengths_can_be_zipped():
+    parts = [sampler_of("class-balanced", classes=np.arange(5) == k, stream=k) for k in range(5)]
+    seen = [[], [], [], [], []]
+    for _ in range(50):
+        for together_ in zip(*parts, strict=False):
+            for part, position in zip(seen, together_, strict=True):
+                part.append(position)
+    assert [len(set(part)) for part in seen] == [
+        pytest.approx(n * (1 - (1 - 1 / n) ** len(part)), rel=0.1) for n, part in zip(COUNTS, seen, strict=True)
+    ]
 
 
 def test_the_order_is_that_of_epoch_order():
@@ -257,29 +276,35 @@ def test_a_state_goes_on_exactly_on_any_number_of_ranks(kind, epoch, cut, world,
 
 
 def test_what_was_asked_ahead_is_not_lost():
-    """A DataLoader takes indices before the training has used them: `used` says how far it is."""
+    """A DataLoader takes indices before the training has used them: `batches` says how far it is."""
     sampler = sampler_of("class-balanced", rank=1, world_size=2)
     whole = list(sampler_of("class-balanced", rank=1, world_size=2))
     handed_out = iter(sampler)
     assert list(islice(handed_out, 60)) == whole[:60]
-    state = sampler.state_dict(used=40)
+    state = sampler.state_dict(batches=4, batch_size=10)
     assert state["position"] == 80
     again = sampler_of("class-balanced", rank=1, world_size=2)
     again.load_state_dict(state)
     assert list(again) == whole[40:]
     list(handed_out)  # all handed out, not all used: still of this epoch
-    state = sampler.state_dict(used=len(whole) - 5)
+    state = sampler.state_dict(batches=len(whole) - 5)
     assert state["epoch"] == 0
     again.load_state_dict(state)
     assert list(again) == whole[-5:]
-    assert sampler.state_dict() == sampler.state_dict(used=len(whole))
+    assert sampler.state_dict() == sampler.state_dict(batches=len(whole))
     assert (sampler.state_dict()["epoch"], sampler.state_dict()["position"]) == (1, 0)
     again.load_state_dict(sampler_of("class-balanced", rank=1, world_size=2).state_dict() | {"position": 80})
     list(islice(again, 30))
-    assert again.state_dict(used=10)["position"] == 100  # of a pass that began at 80
-    assert sampler.state_dict(used=-(-len(whole) // 128) * 128) == sampler.state_dict()  # the last batch was smaller
-    with pytest.raises(ValueError, match="used -1: at least 0"):
-        sampler.state_dict(used=-1)
+    assert again.state_dict(batches=2, batch_size=5)["position"] == 100  # of a pass that began at 80
+    with pytest.raises(ValueError, match="batches 8: this pass has handed out 6 of size 5 to this rank"):
+        again.state_dict(batches=8, batch_size=5)  # those before the pass are not counted
+    assert (
+        sampler.state_dict(batches=-(-len(whole) // 128), batch_size=128) == sampler.state_dict()
+    )  # the last is smaller
+    with pytest.raises(ValueError, match="batches -1: at least 0"):
+        sampler.state_dict(batches=-1)
+    with pytest.raises(ValueError, match="batch_size 0: at least 1"):
+        sampler.state_dict(batches=1, batch_size=0)
 
 
 def test_states_of_other_samplers_are_refused():
@@ -308,6 +333,8 @@ def test_states_of_other_samplers_are_refused():
     ):
         with pytest.raises(ValueError, match=says):
             own.load_state_dict({**state, **wrong})
+    with pytest.raises(ValueError, match="state: None; what state_dict gave"):
+        own.load_state_dict(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="state: order is missing to this sampler"):
         own.load_state_dict({})
     with pytest.raises(ValueError, match="state: q means nothing to this sampler"):
@@ -342,6 +369,14 @@ def test_pairs_hand_each_value_to_the_side_that_takes_it():
         PairSampler(LABELS, "power", seed=0)
 
 
+def test_a_sampler_says_what_it_is():
+    sampler = sampler_of("effective-number", rank=1, world_size=2)
+    list(islice(sampler, 3))
+    text = repr(sampler)
+    for part in ("Sampler(", "effective-number", "beta 0.99", "rank 1 of 2", "epoch 0", "position 6"):
+        assert part in text
+
+
 @every_kind
 def test_samplers_travel_between_processes(kind):
     sampler = MADE[kind]()
@@ -372,6 +407,7 @@ def test_class_counts_stand_for_images_class_by_class():
         ({"labels": None, "class_counts": [5, 0]}, "class 1 has 0 images and can never be drawn"),
         ({"class_counts": [1.5, 2]}, "class_counts: float64"),
         ({"classes": [True, False]}, r"labels\[\d+\] is \d; 2 classes have 0 \.\. 1"),
+        ({"classes": [1]}, r"classes: int64 of shape \(1,\); one bool for each class"),
         ({"sampler": "balanced"}, "sampler 'balanced': choose one of"),
         ({"beta": 0.5}, "beta 0.5: sampler class-balanced takes no value"),
         ({"seed": -3}, r"seed -3: 0 \.\. 4294967295"),
@@ -389,8 +425,8 @@ def test_what_cannot_be_meant_is_named(wrong, says):
 
 def test_epochs_that_cannot_be_are_named():
     sampler = sampler_of("progressively-balanced")
-    for epoch in (-1, EPOCHS):
-        with pytest.raises(ValueError, match=rf"epoch {epoch}: 0 \.\. {EPOCHS - 1}"):
+    for epoch, says in ((-1, "at least 0"), (EPOCHS, f"this sampler has {EPOCHS}, from 0 on; make it for more")):
+        with pytest.raises(ValueError, match=f"epoch {epoch}: {says}"):
             sampler.set_epoch(epoch)
     with pytest.raises(ValueError, match=r"epoch 0\.5: a whole number"):
         sampler.set_epoch(0.5)  # type: ignore[arg-type]
@@ -399,7 +435,7 @@ def test_epochs_that_cannot_be_are_named():
     state = sampler.state_dict()
     for over in (sampler, sampler_of("progressively-balanced")):
         over.load_state_dict(state)
-        with pytest.raises(ValueError, match=rf"epoch {EPOCHS}: 0 \.\. {EPOCHS - 1}"):
+        with pytest.raises(ValueError, match=f"epoch {EPOCHS}: this sampler has {EPOCHS}"):
             iter(over)
 
 
@@ -430,7 +466,7 @@ def test_a_data_loader_sees_the_order(workers):
     whole = epoch_order("class-balanced", LABELS, seed=0, epoch=5).tolist()
     used = torch.cat(list(islice(loader, 3))).tolist()
     again = sampler_of("class-balanced")
-    again.load_state_dict(sampler.state_dict(used=3 * 64))
+    again.load_state_dict(sampler.state_dict(batches=3, batch_size=64))
     rest = torch.cat(list(DataLoader(Numbers(), 64, sampler=again, num_workers=workers))).tolist()
     assert used + rest == whole
 
@@ -507,7 +543,7 @@ def train(loader, steps=None):
 train(DataLoader(data, 32, sampler=sampler))
 sampler.set_epoch(1)
 train(DataLoader(data, 32, sampler=sampler, num_workers=1), steps=3)  # its worker has asked for more
-state = sampler.state_dict(used=3 * 32)
+state = sampler.state_dict(batches=3, batch_size=32)
 sampler = Sampler(labels, "class-balanced", seed=3, rank=rank, world_size=world)
 sampler.load_state_dict(state)
 train(DataLoader(data, 32, sampler=sampler))

@@ -30,7 +30,7 @@ _SPLITS = ("test", "val")  # the first that the manifest has; iNaturalist 2018 k
 @click.option("--format", "form", type=click.Choice(_FORMS), help="[default: table]")
 @click.option("--per-class", is_flag=True, help="Figures of every class too, in table and JSON.")
 @click.option(
-    "--bootstrap", "resamples", type=click.IntRange(1, 100_000), metavar="N", help="95 % intervals, of N resamples."
+    "--bootstrap", "resamples", type=click.IntRange(100, 100_000), metavar="N", help="95 % intervals, of N resamples."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--any-order", is_flag=True, help="A file's labels may stand in another order than the rows.")

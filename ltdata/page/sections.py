@@ -142,7 +142,7 @@ def lorenz_words(manifest: Manifest, found: FrequencyStats) -> str:
 
 def comparison(a: Manifest, b: Manifest, both: Overlap) -> str:
     """Show what a split A has in common with another, B."""
-    rho = f"{both.rank_correlation:.3f}" if both.rank_correlation is not None else "n/a"
+    rho = f"{both.rank_correlation:.4f}" if both.rank_correlation is not None else "n/a"
     sizes = f"{b.class_counts.max():,} .. {b.class_counts.min():,} images, Gini {gini(b.class_counts):.3f}"
     facts = [
         ("compared with", name(b.name)),
