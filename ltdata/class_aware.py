@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.labels import check_integer
-from ltdata.orders import MOST, bits, by_class, check_source
-from ltdata.sampling import MOST_EPOCHS
+from ltdata.orders import bits, by_class, check_source
+from ltdata.sampling import MOST
 
 
 class ClassAware:
@@ -27,7 +27,7 @@ class ClassAware:
     more than the P rounds of its own.
     """
 
-    epochs = MOST_EPOCHS
+    epochs = MOST
 
     def __init__(
         self,

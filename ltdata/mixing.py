@@ -7,7 +7,7 @@ accepted; a row of class c is accepted with probability proportional to target_c
 being 1. Class-balanced, imbalance factor 100, that reads 2.3 rows per accepted one of CIFAR-100-LT, where one stream
 over all groups would read 21.7; 4.0 of iNaturalist 2018; 9.1 of CIFAR-10-LT, whose many-shot classes differ most.
 
->>> from ltdata.sampling import class_shares
+>>> from ltdata.sampling import MOST, class_shares
 >>> plans = [ShardPlan("train/many-000000.tar", np.arange(6)), ShardPlan("train/few-000000.tar", np.array([6, 7]))]
 >>> labels = np.array([0, 0, 0, 1, 1, 1, 2, 2])
 >>> mix(plans, labels, class_shares("class-balanced", np.bincount(labels)), length=7, seed=0).row.tolist()
@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_integer, check_labels, check_mask
-from ltdata.orders import MOST
+from ltdata.labels import check_integer
+from ltdata.orders import check_source
 from ltdata.passes import Passes
-from ltdata.sampling import class_shares, epochs_of, value_of
+from ltdata.sampling import MOST, class_shares, epochs_of, value_of
 from ltdata.shards import ShardPlan
 
 _BLOCK_ROWS = 1 << 21  # read at once, about 100 MB; the order does not depend on it
@@ -121,7 +121,7 @@ class ShardSampler(Passes[int]):
     """Give rows of a split, class-aware, so that its shards are read one after the other.
 
     Ranks, epochs and states as of every sampler, see `ltdata.passes`. To go on at a position, or at the next epoch, an
-    order is computed from its beginning: 10 ms for CIFAR-100-LT, 0.5 s for iNaturalist 2018, without any image.
+    order is computed from its beginning: 0.02 s for CIFAR-100-LT, 0.35 s for iNaturalist 2018, without any image.
 
     Args:
         plans: the shards of a split, each series together, as `ltdata.remote.Remote` has them.
@@ -153,14 +153,10 @@ class ShardSampler(Passes[int]):
         drop_last: bool = False,
         **named: float,
     ) -> None:
-        order = _Mixed(plans, check_labels(labels), sampler, classes=classes, seed=seed, named=named)
+        order = _Mixed(plans, labels, sampler, classes=classes, seed=seed, named=named)
         settings = {"labels": order.labels, "classes": classes, "seed": seed, "sampler": f"{sampler}, by shards"}
         settings |= {"shards": len(plans), **value_of(sampler, named)}
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
-
-    def _items(self, part: NDArray[np.integer]) -> list[int]:
-        items: list[int] = part.tolist()
-        return items
 
 
 class _Mixed:
@@ -171,7 +167,7 @@ class _Mixed:
     def __init__(
         self,
         plans: Sequence[ShardPlan],
-        labels: NDArray[np.int64],
+        labels: ArrayLike,
         sampler: str,
         *,
         classes: ArrayLike | None,
@@ -180,13 +176,11 @@ class _Mixed:
     ) -> None:
         if isinstance(plans, str) or not all(isinstance(plan, ShardPlan) for plan in plans):
             raise UsageError(f"plans: {plans!r:.40}; those of one split are needed, such as remote.plans['train']")
+        self.labels, counts, chosen = check_source(labels, classes)
         rows = sum(len(plan.rows) for plan in plans)
-        if rows != len(labels):
-            raise UsageError(f"plans: of {rows:,} rows, there are {len(labels):,} labels; give those of one split")
-        chosen = None if classes is None else check_mask(classes)
-        labels = check_labels(labels, num_classes=None if chosen is None else len(chosen))
-        counts = np.bincount(labels, minlength=0 if chosen is None else len(chosen))
-        self.labels, self.epochs = labels, epochs_of(sampler, named)
+        if rows != len(self.labels):
+            raise UsageError(f"plans: of {rows:,} rows, there are {len(self.labels):,} labels; give those of one split")
+        self.epochs = epochs_of(sampler, named)
         self._plans, self._seed = plans, check_integer("seed", seed, 0, MOST - 1)
         self._sampler, self._counts, self._classes, self._named = sampler, counts, chosen, named
         self.length = int(counts[self._shares(0) > 0].sum())

@@ -19,10 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
 from ltdata.labels import check_integer, check_labels, check_mask
-from ltdata.sampling import MOST_EPOCHS, check_value, class_shares, epochs_of, repeat_factors
+from ltdata.sampling import MOST, check_value, class_shares, epochs_of, repeat_factors
 
 VERSION = 1  # of the orders; a state of another version is not gone on with
-MOST = 1 << 32  # seeds and streams: each, as an epoch, is one word in the seed of a generator
 
 
 class Order(Protocol):
@@ -34,7 +33,7 @@ class Order(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Return how many epochs there are; `ltdata.sampling.MOST_EPOCHS` where the order knows no end."""
+        """Return how many epochs there are; `ltdata.sampling.MOST` where the order knows no end."""
 
     def take(self, epoch: int, start: int, stop: int) -> NDArray[np.integer]:
         """Draw positions start .. stop of an epoch, whole numbers (stop - start, ...)."""
@@ -126,7 +125,7 @@ def bits(seed: int, epoch: int, stream: int, turn: int = 0) -> np.random.PCG64:
 class Rounds:
     """Draw without replacement: one round after the other, each dealt anew."""
 
-    epochs = MOST_EPOCHS
+    epochs = MOST
 
     def __init__(
         self, length: int, deal: Callable[[np.random.Generator], NDArray[np.int64]], *, seed: int, stream: int = 0
@@ -205,7 +204,6 @@ class Drawn:
         self._sampler, self._counts, self._classes = sampler, counts, classes
         self._named = named
         self._seed, self._stream = seed, stream
-        self._epoch: int | None = None
         # Where the last part ended, and the generator that stands there: the next part mostly begins there.
         self._next: tuple[tuple[int, int], np.random.Generator] | None = None
         self._tabulate(0)
@@ -247,12 +245,15 @@ class Drawn:
         """Compute the distribution function and its inverse, of the classes that are drawn from."""
         shares = class_shares(self._sampler, self._counts, classes=self._classes, epoch=epoch, **self._named)
         kept = np.flatnonzero(shares)
+        self._epoch = epoch
+        self._starts = (np.cumsum(self._counts) - self._counts)[kept].astype(np.int32)
+        self._n = n = self._counts[kept].astype(np.float64)
+        self._equal = bool((shares[kept] == shares[kept[0]]).all())
+        if self._equal:  # needs no table
+            return
         ends = np.cumsum(shares[kept])
         self._ends = ends / ends[-1]
         self._begins = np.concatenate([[0.0], self._ends[:-1]])
-        self._starts = (np.cumsum(self._counts) - self._counts)[kept].astype(np.int32)
-        self._equal = bool((shares[kept] == shares[kept[0]]).all())
-        self._n = n = self._counts[kept].astype(np.float64)
         width = self._ends - self._begins
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a step too small for a float is never hit
             self._scale = n / width
@@ -265,7 +266,6 @@ class Drawn:
         self._guide = np.searchsorted(self._ends, np.arange(parts + 1) / parts, side="right").astype(np.int32)
         self._near = bool(np.diff(self._guide).max() <= 1)
         self._guide = np.minimum(self._guide[:-1], len(kept) - 1)
-        self._epoch = epoch
 
 
 class Pairs:

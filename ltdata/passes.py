@@ -142,7 +142,8 @@ class Passes(Generic[Item]):
 
     def _items(self, part: NDArray[np.integer]) -> list[Item]:
         """Give the items of some positions as plain Python values."""
-        raise NotImplementedError
+        items: list[Item] = part.tolist()
+        return items
 
     def state_dict(self, *, batches: int | None = None, batch_size: int = 1) -> dict[str, Any]:
         """Say where the current pass stands, in values that JSON can hold.
@@ -164,7 +165,7 @@ class Passes(Generic[Item]):
                 raise UsageError(f"batches {batches}: {known}; count from where it began")
             at = self._start + min(batches * batch_size, handed) * self.world_size
         epoch, at = (self._epoch, at) if self._left(at) else (self._epoch + 1, 0)
-        return {**described(self._settings), "epoch": epoch, "position": at}
+        return {**_described(self._settings), "epoch": epoch, "position": at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state stands: the next pass gives the rest of its epoch.
@@ -174,7 +175,7 @@ class Passes(Generic[Item]):
         """
         if not isinstance(state, Mapping):
             raise UsageError(f"state: {state!r:.40}; what state_dict gave is needed")
-        own = {**described(self._settings), "epoch": 0, "position": 0}
+        own = {**_described(self._settings), "epoch": 0, "position": 0}
         for name in {**own, **state}:
             if name not in state or name not in own:
                 raise UsageError(f"state: {name} {'is missing' if name in own else 'means nothing'} to this sampler")
@@ -189,7 +190,7 @@ class Passes(Generic[Item]):
         self._go_to(epoch, position, position)
 
 
-def described(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Say in plain values what an order follows from, labels and classes by a checksum."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     labels, classes = plain.pop("labels"), plain.pop("classes")

@@ -25,9 +25,9 @@ from ltdata import orders
 from ltdata.class_aware import ClassAware
 from ltdata.errors import UsageError
 from ltdata.labels import check_counts, check_integer, check_labels, check_mask
-from ltdata.orders import MOST, Pairs
+from ltdata.orders import Pairs
 from ltdata.passes import Passes
-from ltdata.sampling import VALUES, value_of
+from ltdata.sampling import MOST, VALUES, value_of
 
 
 class Sampler(Passes[int]):
@@ -73,10 +73,6 @@ class Sampler(Passes[int]):
         settings |= value_of(sampler, named)
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
-    def _items(self, part: NDArray[np.integer]) -> list[int]:
-        items: list[int] = part.tolist()
-        return items
-
 
 class PairSampler(Passes[tuple[int, int]]):
     """Give pairs of positions, each side drawn by a sampler of its own, as two-branch methods need them (BBN).
@@ -110,16 +106,14 @@ class PairSampler(Passes[tuple[int, int]]):
         **named: float,
     ) -> None:
         labels = _labels(labels, class_counts, classes)
-        sides = (first, 2 * check_integer("stream", stream, 0, MOST // 2 - 1)), (second, 2 * stream + 1)
-        taken = [_taken(name, named) for name, _ in sides]
+        check_integer("stream", stream, 0, MOST // 2 - 1)
+        own_first, own_second = _taken(first, named), _taken(second, named)
         for name, value in named.items():
-            if name not in taken[0] | taken[1]:
+            if name not in own_first | own_second:
                 raise UsageError(f"{name} {value!r}: neither {first} nor {second} takes it")
         order = Pairs(
-            *(
-                orders.order_of(name, labels, seed=seed, classes=classes, stream=own, **values)
-                for (name, own), values in zip(sides, taken, strict=True)
-            )
+            orders.order_of(first, labels, seed=seed, classes=classes, stream=2 * stream, **own_first),
+            orders.order_of(second, labels, seed=seed, classes=classes, stream=2 * stream + 1, **own_second),
         )
         settings = {
             "labels": labels,
@@ -128,7 +122,7 @@ class PairSampler(Passes[tuple[int, int]]):
             "stream": stream,
             "sampler": f"{first}, {second}",
         }
-        settings |= value_of(first, taken[0]) | value_of(second, taken[1])
+        settings |= value_of(first, own_first) | value_of(second, own_second)
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
 
     def _items(self, part: NDArray[np.integer]) -> list[tuple[int, int]]:
@@ -178,10 +172,6 @@ class ClassAwareBatches(Passes[list[int]]):
             **shape,
         }
         super().__init__(order, settings, length=length, rank=rank, world_size=world_size, drop_last=drop_last)
-
-    def _items(self, part: NDArray[np.integer]) -> list[list[int]]:
-        items: list[list[int]] = part.tolist()
-        return items
 
 
 class Paired:

@@ -39,10 +39,10 @@ VALUES: Mapping[str, tuple[str, float | None] | None] = {
     "repeat-factor": ("threshold", 0.001),
 }
 SAMPLERS = tuple(VALUES)
-MOST_EPOCHS = 1 << 32
+MOST = 1 << 32  # epochs, seeds and streams: each is one word in the seed of a generator
 _RANGES = {  # of each value, in words and numbers
     "q": ("a finite number, 0 .. 1 is usual", -1e300, 1e300),
-    "epochs": ("the number of epochs, a whole number from 1 on", 1, MOST_EPOCHS),
+    "epochs": ("the number of epochs, a whole number from 1 on", 1, MOST),
     "beta": ("a number of at least 0 and below 1", 0, float(np.nextafter(1, 0))),
     "threshold": ("a share of the images, 0 .. 1", 0, 1),
 }
@@ -137,8 +137,8 @@ def _masses(sampler: str, n: NDArray[np.float64], value: float, epoch: int) -> N
 
 
 def epochs_of(sampler: str, named: Mapping[str, float]) -> int:
-    """Return how many epochs a sampler has; `MOST_EPOCHS` where it knows no end."""
-    return int(check_value(sampler, named)) if sampler == "progressively-balanced" else MOST_EPOCHS
+    """Return how many epochs a sampler has; `MOST` where it knows no end."""
+    return int(check_value(sampler, named)) if sampler == "progressively-balanced" else MOST
 
 
 def value_of(sampler: str, named: Mapping[str, float]) -> dict[str, float]:
@@ -172,5 +172,6 @@ def check_value(sampler: str, named: Mapping[str, float]) -> float:
     words, low, high = _RANGES[name]
     if value is None:
         raise UsageError(f"sampler {sampler} needs {name}: {words}")
-    found = check_number(name, value, words, low=low, high=high)
-    return found if name != "epochs" else check_integer(name, int(found) if found == int(found) else value, 1)
+    if name == "epochs" and check_number(name, value, words) % 1:
+        raise UsageError(f"{name} {value!r}: {words} is needed")
+    return check_number(name, value, words, low=low, high=high)
