@@ -1,0 +1,104 @@
+"""Breaks: each promise is taken away in a copy of the packages, and its row must then fail.
+
+    python -m faults.breaks [ROW ...]      from tests/; prints a line per break, and exits with 1 if one is not caught
+
+A row's module holds its breaks, `BREAKS`. A break that does not fit the code any more is an error, so that none
+grows stale.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from faults.rows import ROWS
+
+REPO = Path(__file__).parent.parent.parent
+_LIMIT_S = 600
+
+
+@dataclass(frozen=True)
+class Break:
+    """Take a check away: in a file of the packages, a text that is there once becomes another.
+
+    Attributes:
+        file: from the repository.
+        old: in it, once.
+        new: in its place.
+        only: of the row's tests, those that pytest's -k picks: a break is caught by some, and the others take time.
+    """
+
+    file: str
+    old: str
+    new: str
+    only: str = ""
+
+
+def breaks_of(row: str) -> tuple[Break, ...]:
+    """Return the breaks that a row names."""
+    return tuple(import_module(f"faults.test_{row}").BREAKS)
+
+
+def caught(row: str, broken: Break) -> bool:
+    """Run a row against a copy of the packages with a check less; tell whether a test failed.
+
+    Raises:
+        ValueError: the break does not fit the code, or the tests could not run.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        copy = Path(made)
+        for package in ("ltdata", "ace_ref", "manifests"):
+            shutil.copytree(REPO / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        place = copy / broken.file
+        text = place.read_text(encoding="utf-8")
+        if text.count(broken.old) != 1:
+            raise ValueError(f"{row}: {broken.file} holds {broken.old!r} {text.count(broken.old)} times, not once")
+        place.write_text(text.replace(broken.old, broken.new), encoding="utf-8")
+        # -P and PYTHONPATH: the copy is imported, here and in every process that a test starts.
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        chosen = ["-k", broken.only] if broken.only else []
+        ended = subprocess.run(  # noqa: S603 - our own tests
+            [*command, *chosen, str(REPO / "tests" / "faults" / f"test_{row}.py")],
+            cwd=REPO,
+            env=os.environ | {"PYTHONPATH": str(copy), "LTDATA_FAULTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    if ended.returncode not in (0, 1):
+        raise ValueError(f"{row}: the tests did not run: {ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+    return ended.returncode == 1
+
+
+def each(rows: list[str]) -> Iterator[tuple[str, Break, bool, float]]:
+    """Try the breaks of rows, two at a time; yield row, break, whether it was caught, and seconds."""
+
+    def one(job: tuple[str, Break]) -> tuple[str, Break, bool, float]:
+        started = time.monotonic()
+        return *job, caught(*job), time.monotonic() - started
+
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(one, [(row, broken) for row in rows for broken in breaks_of(row)])
+
+
+def main() -> int:
+    """Print what each break did; return 1 if one was not caught."""
+    missed = 0
+    for row, broken, found, seconds in each(sys.argv[1:] or list(ROWS)):
+        missed += not found
+        print(  # noqa: T201 - what this command is for
+            f"{row:<17} {'caught' if found else 'NOT CAUGHT':<10} {seconds:4.0f} s  {broken.file}: {broken.old!r:.70}"
+        )
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
