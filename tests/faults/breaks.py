@@ -61,13 +61,14 @@ def caught(row: str, broken: Break) -> bool:
         if text.count(broken.old) != 1:
             raise ValueError(f"{row}: {broken.file} holds {broken.old!r} {text.count(broken.old)} times, not once")
         place.write_text(text.replace(broken.old, broken.new), encoding="utf-8")
-        # -P and PYTHONPATH: the copy is imported, here and in every process that a test starts.
+        # The copy is imported, not the checkout in the current folder, here and in every process that a test starts.
+        settings = {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "LTDATA_FAULTS": ""}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
         chosen = ["-k", broken.only] if broken.only else []
-        ended = subprocess.run(  # noqa: S603 - our own tests
+        ended = subprocess.run(
             [*command, *chosen, str(REPO / "tests" / "faults" / f"test_{row}.py")],
             cwd=REPO,
-            env=os.environ | {"PYTHONPATH": str(copy), "LTDATA_FAULTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | settings,
             capture_output=True,
             text=True,
             timeout=_LIMIT_S,

@@ -11,13 +11,13 @@ _tried = 0
 
 def tried(cases: int = 1) -> None:
     """Count cases that were tried, and held, in the test that runs: call it after the last assert of a case."""
-    global _tried  # noqa: PLW0603 - read by conftest.py, which puts it into the test's report
+    global _tried
     _tried += cases
 
 
 def reset() -> int:
     """Return how many cases were counted since the last call."""
-    global _tried  # noqa: PLW0603
+    global _tried
     counted, _tried = _tried, 0
     return counted
 
