@@ -1,12 +1,13 @@
 # make demo: everything from nothing: environment, a long-tailed set of real images, its statistics, ACE trained on it.
 # make test: environment, lint, types, every test.
+# make faults: every fault of the README's table in full, and every promise taken away: half an hour on two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 SPLIT := digits-lt-exp-if20
 
-.PHONY: demo test check clean
+.PHONY: demo test faults check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ltdata build digits --imbalance 20 --out $(OUT)/$(SPLIT)
@@ -16,6 +17,9 @@ demo: $(VENV)/.installed
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: $(VENV)/.installed
+	cd tests && $(abspath $(BIN))/python -m faults --json ../results/faults.json
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -93,12 +93,15 @@ def each(rows: list[str]) -> Iterator[tuple[str, Break, bool, float]]:
 def main() -> int:
     """Print what each break did; return 1 if one was not caught."""
     missed = 0
-    for row, broken, found, seconds in each(sys.argv[1:] or list(ROWS)):
-        missed += not found
-        print(  # noqa: T201 - what this command is for
-            f"{row:<17} {'caught' if found else 'NOT CAUGHT':<10} {seconds:4.0f} s  {broken.file}: {broken.old!r:.70}"
-        )
+    for row, broken, noticed, seconds in each(sys.argv[1:] or list(ROWS)):
+        missed += not noticed
+        print(line(row, broken, noticed, seconds))
     return min(missed, 1)
+
+
+def line(row: str, broken: Break, noticed: bool, seconds: float) -> str:
+    """Say in one line what became of a break."""
+    return f"{row:<17} {'caught' if noticed else 'NOT CAUGHT':<10} {seconds:4.0f} s  {broken.file}: {broken.old!r:.70}"
 
 
 if __name__ == "__main__":
