@@ -5,9 +5,11 @@ torchvision makes, the `cifar-100-binary` and `cifar-10-batches-bin` folders, an
 Every form gives the same arrays in the same order. A digest is checked before anything is unpickled.
 """
 
+import gzip
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +28,7 @@ from ltdata.sources.source import Source, SourceSplit, Where, refuse_lists
 _SIDE_PX = 32
 _IMAGE_BYTES = 3 * _SIDE_PX * _SIDE_PX
 _MAX_MEMBER_BYTES = 1 << 28  # the largest published member has 155,000,000 bytes
+_MAX_ARCHIVE_BYTES = 1 << 29  # unpacked; the largest published archive has 187,000,000
 
 Parse = Callable[[bytes], tuple[NDArray[np.uint8], list[int]]]
 
@@ -114,6 +117,10 @@ def _read(layout: Layout, path: Path, *, accept: bool) -> _Found:
             missing = [name for name in wanted if not (path / name).is_file()]
             if missing:
                 raise SourceMissingError(f"{path}: {', '.join(missing)} missing; unpack {layout.archive} again")
+            large = next((name for name in wanted if (path / name).stat().st_size > _MAX_MEMBER_BYTES), None)
+            if large is not None:
+                size_bytes = (path / large).stat().st_size
+                raise MismatchError(f"{path}: {large} has {size_bytes:,} bytes; unpack {layout.archive} again")
             files = {name: (path / name).read_bytes() for name in wanted}
             found = {name: _digest_like(files[name], published) for name, published in layout.digests.items()}
             mismatches = {
@@ -143,19 +150,37 @@ def _members(archive: IO[bytes], folder: str, wanted: list[str], path: Path) -> 
     paths = {f"{folder}/{name}": name for name in wanted}
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz") as tar:
+        with _Unpacked(fileobj=archive, mode="rb") as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as tar:
             for member in tar:
+                if not 0 <= member.offset_data + member.size <= _MAX_ARCHIVE_BYTES:  # tarfile would read on without end
+                    raise tarfile.ReadError(f"{member.name[:80]} says that it has {member.size:,} bytes")
                 name = paths.get(member.name.removeprefix("./"))
                 if name is None or not member.isreg() or member.size > _MAX_MEMBER_BYTES:
                     continue
+                if name in files:
+                    raise tarfile.ReadError(f"{name} is there twice")
                 stream = tar.extractfile(member)
                 files[name] = stream.read() if stream is not None else b""
-    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RecursionError) as error:
         raise MismatchError(f"{path}: not a readable archive ({error}); delete it and fetch it again") from error
     missing = [name for name in wanted if name not in files]
     if missing:
         raise MismatchError(f"{path}: holds no {folder}/{missing[0]}; fetch the published archive again")
     return files
+
+
+class _Unpacked(gzip.GzipFile):
+    """Unpack a gzip stream up to a number of bytes; ten megabytes may be ten gigabytes packed."""
+
+    _left_bytes = _MAX_ARCHIVE_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, at most `size`."""
+        data = super().read(size)
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            raise tarfile.ReadError(f"it unpacks to more than {_MAX_ARCHIVE_BYTES:,} bytes")
+        return data
 
 
 def _source(dataset: Cifar, found: _Found) -> Source:
@@ -202,7 +227,9 @@ def _parsed(found: _Found, name: str, parse: Parse) -> tuple[NDArray[np.uint8], 
     try:
         return parse(found.files[name])
     except Exception as error:  # a garbled pickle raises nearly anything
-        raise MismatchError(f"{found.path}: {name} is not readable ({error}); delete it and fetch it again") from error
+        raise MismatchError(
+            f"{found.path}: {name} is not readable ({error!s:.200}); delete it and fetch it again"
+        ) from error
 
 
 def _parse_pickle(dataset: Cifar, data: bytes) -> tuple[NDArray[np.uint8], list[int]]:
@@ -238,7 +265,7 @@ def _class_names(dataset: Cifar, found: _Found, *, pickled: bool) -> tuple[str, 
         if len(names) != dataset.num_classes:
             raise ValueError(f"{len(names)} names, expected {dataset.num_classes}")
     except Exception as error:  # as above
-        raise MismatchError(f"{found.path}: {found.layout.names_file} is not readable ({error})") from error
+        raise MismatchError(f"{found.path}: {found.layout.names_file} is not readable ({error!s:.200})") from error
     return names
 
 
