@@ -1,7 +1,8 @@
-"""Files on disk: atomic commits, digests, and one lock per output.
+"""Files on disk: atomic commits, digests, and one lock per output; no other module writes files or computes digests.
 
 A file or folder appears under its final name whole or not at all: it is written under a temporary name in
-the same folder, flushed to the disk, renamed, and the rename itself is flushed.
+the same folder, flushed to the disk, renamed, and the rename itself is flushed. What a killed run left is removed
+by the next that writes there.
 """
 
 import errno
@@ -9,14 +10,22 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
+from io import BufferedReader
+from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from ltdata.errors import LtdataError, OutputError, SourceMissingError
+
+if sys.platform != "win32":
+    import fcntl
 
 _NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}  # what mounts without fsync on folders answer
 
@@ -33,15 +42,28 @@ def read_bytes(path: Path) -> bytes:
         raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
 
 
+sha256 = hashlib.sha256  # for what comes in parts, and where a call more for each of many images would be felt
+
+
 def sha256_bytes(data: bytes | memoryview) -> str:
     """Compute the SHA-256 of `data`, as 64 hex digits."""
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
     """Compute the SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_open(file)
+
+
+def sha256_open(file: BufferedReader) -> str:
+    """Compute the SHA-256 of an open file from where it stands to its end, as 64 hex digits."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def published_digest(kind: str, data: bytes) -> str:
+    """Compute a digest of a kind that others chose, ``md5`` and ``sha1`` too, as hex digits: no shield from malice."""
+    return hashlib.new(kind, data, usedforsecurity=False).hexdigest()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -64,17 +86,71 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     with output_errors(path):
         if path.exists() and not path.is_file():  # a device or a pipe would be replaced by a file
             raise OSError("is no regular file")
+        _drop_abandoned(path)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            with temporary.open("xb") as file:
+            with _create(temporary) as file:
                 yield file
                 file.flush()
                 flush_to_disk(file.fileno())
-            temporary.replace(path)
+            commit(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        flush_folder(path.parent)
+
+
+def _create(temporary: Path) -> BinaryIO:
+    """Create a file, locked as long as it is open: that tells a living writer's from a killed one's.
+
+    Once more where another process took it for a killed one's in the moment before it had its lock.
+    """
+    while True:
+        file = temporary.open("xb")
+        if sys.platform != "win32":
+            with suppress(OSError):  # without locks, what a killed run left stays
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():
+            return file
+        file.close()
+
+
+def _drop_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` whose writers were killed."""
+    for temporary in path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
+        with suppress(OSError), temporary.open("r+b") as file:
+            if sys.platform == "win32":
+                file.close()  # it unlinks no file that is open, a writer's or this one
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Give a whole and flushed file or folder its final name, and flush that too."""
+    temporary.replace(path)
+    flush_folder(path.parent)
+
+
+@contextmanager
+def growing_file(path: Path, *, anew: bool) -> Iterator[BinaryIO]:
+    """Give a file to append to, or to begin anew, that stays as far as it came; `commit` names it when it is whole."""
+    with path.open("wb" if anew else "ab") as file:
+        yield file
+        file.flush()
+        flush_to_disk(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that may be there already, and those above it, and flush their names to the disk.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with output_errors(folder):
+        missing = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in missing:
+            flush_folder(place.parent)
 
 
 @contextmanager
@@ -91,24 +167,26 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    staging, retired = _siblings(final)
     tidy(final)
+    make_folder(final.parent)
     with output_errors(final):
-        staging.mkdir(parents=True)
+        staging = _new_staging(final)
         try:
+            staging.mkdir()
             yield staging
             flush_folder(staging)
             if replace and final.exists():
-                final.rename(retired)
-            staging.rename(final)
-            flush_folder(final.parent)
+                final.rename(_retired(final))
+            commit(staging, final)
+        except OutputError as error:  # of a file in it, which is named by where it would have come to stand
+            raise OutputError(str(error).replace(str(staging), str(final))) from error
         finally:
             tidy(final)
 
 
 def leftovers(final: Path) -> list[Path]:
-    """List what a killed run left beside `final`."""
-    return [path for path in _siblings(final) if path.exists()]
+    """List what a killed run left beside `final`, its lock included."""
+    return [path for path in (*_stagings(final), _retired(final), _lock(final)) if path.exists()]
 
 
 def tidy(final: Path) -> None:
@@ -116,43 +194,97 @@ def tidy(final: Path) -> None:
 
     The caller holds the lock of `final`.
     """
-    staging, retired = _siblings(final)
+    retired = _retired(final)
     with output_errors(final):
-        if retired.exists() and not final.exists():
-            retired.rename(final)
-        for leftover in (staging, retired):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        if retired.exists():  # one that is half deleted must never be put back: it is no retired one any more
+            retired.rename(_new_staging(final) if final.exists() else final)
+        for staging in _stagings(final):
+            gone = staging.rename(_new_staging(final))  # where a worker that outlived its command finds it no more
+            shutil.rmtree(gone)
 
 
-def _siblings(final: Path) -> tuple[Path, Path]:
-    return final.parent / f".{final.name}.ltdata-partial", final.parent / f".{final.name}.ltdata-old"
+def _new_staging(final: Path) -> Path:
+    """Return a name of its own for each run: a worker that outlived another's cannot write into this one's folder."""
+    return final.with_name(f".{final.name}.ltdata-partial-{secrets.token_hex(4)}")
+
+
+def _stagings(final: Path) -> list[Path]:
+    return list(final.parent.glob(f".{escape(final.name)}.ltdata-partial*"))
+
+
+def _retired(final: Path) -> Path:
+    return final.with_name(f".{final.name}.ltdata-old")
+
+
+def _lock(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
 
 
 @contextmanager
 def exclusive(target: Path) -> Iterator[None]:
     """Hold the lock of an output; a second process that wants it is refused at once.
 
+    The lock is one of the system's, which ends with its process. Where the file system has none, it is a file that says
+    who made it: after a kill, the next process on the same machine takes it over, and one on another is told which file
+    to delete. All machines that write there must mount the folder alike.
+
     Raises:
         LtdataError: another process holds it.
         OutputError: the folder of `target` cannot be written.
     """
-    path = target.parent / f".{target.name}.lock"
-    lock = FileLock(path, timeout=0)
+    path = _lock(target)
+    make_folder(target.parent)
     with output_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()  # filelock takes a folder that cannot be written for a lock that is held
-        try:
-            lock.acquire()
-        except Timeout:
-            raise LtdataError(f"{target}: another process is writing it; wait for it to end") from None
+        soft = not _has_locks(target.parent)
+    lock = SoftFileLock(path, timeout=0) if soft else FileLock(path, timeout=0)
+    try:
+        _acquire(lock)
+    except Timeout:
+        gone = f", or delete {path} if it is gone ({_holder(path)})" if soft else ""
+        raise LtdataError(f"{target}: another process is writing it; wait for it to end{gone}") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be locked ({reason}); remove it, or choose another place") from error
     try:
         yield
     finally:
-        # Unlinked while held: filelock compares inodes after it acquires, so nobody keeps a dead lock.
-        with suppress(OSError):
-            path.unlink()
+        if not soft:
+            # Unlinked while held: filelock looks for the name of what it has acquired, so nobody keeps a dead lock.
+            with suppress(OSError):
+                path.unlink()
         lock.release()
+
+
+def _has_locks(folder: Path) -> bool:
+    """Tell whether the file system of a folder has locks: NFS, Lustre, FUSE and others may answer with any error.
+
+    The file is nobody else's, so every error means that. It also shows whether the folder can be written, which
+    filelock takes for a lock that is held.
+    """
+    with TemporaryFile(dir=folder) as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+    return True
+
+
+def _acquire(lock: FileLock | SoftFileLock) -> None:
+    """Acquire a lock in two tries: the first may do no more than clear away a dead process's."""
+    try:
+        lock.acquire()
+    except Timeout:
+        lock.acquire()
+
+
+def _holder(path: Path) -> str:
+    """Say which process made a lock file, in its own words: its number, and the machine."""
+    with suppress(OSError, ValueError):
+        if path.is_file() and not path.is_symlink():
+            number, machine, *_ = path.read_text(encoding="utf-8").splitlines()
+            return f"process {int(number)} on {machine.partition('?')[0]}"
+    return "it does not say who it is"
 
 
 @contextmanager
