@@ -30,7 +30,7 @@ from ltdata import png
 from ltdata.errors import MismatchError, UsageError
 from ltdata.images import Stored
 from ltdata.manifest import Manifest
-from ltdata.reader import decode, read_samples
+from ltdata.reader import decode, open_at_once, read_samples
 from ltdata.stored import stored
 
 _WINDOW_IMAGES = 4096  # in which an image is read once, 12 MB at CIFAR's size
@@ -205,7 +205,7 @@ class OpenImages:
         """Open a shard if it is not open, and have the system begin to read a small one."""
         with self._lock:
             if number not in self._files:
-                descriptor = os.open(self._shards[number], os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                descriptor = open_at_once(self._shards[number], os.O_RDONLY)
                 if hasattr(os, "posix_fadvise") and os.fstat(descriptor).st_size <= _AHEAD_BYTES:
                     with suppress(OSError):
                         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)

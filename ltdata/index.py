@@ -6,6 +6,7 @@ list), `offset` and `size` (of the image, in bytes); and the `content_sha256` of
 """
 
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -55,10 +56,21 @@ def to_bytes(index: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
+def from_bytes(data: bytes) -> dict[str, NDArray[Any]] | None:
+    """Read the columns out of the content of an `index.npz`; None where it is none, whatever it is."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(data):
+                return None  # `to_bytes` compresses nothing; a few KB of what is compressed may fill the memory
+        with warnings.catch_warnings(action="error"), np.load(BytesIO(data), allow_pickle=False) as found:
+            columns = dict(found)
+    except Exception:  # noqa: BLE001 - of a garbled file zipfile and numpy raise nearly anything
+        return None
+    # Elements of no bytes can be any number, and would take some as soon as they are compared.
+    return columns if all(column.size <= len(data) for column in columns.values()) else None
+
+
 def matches(data: bytes, index: Mapping[str, NDArray[Any]]) -> bool:
     """Tell whether the content of an `index.npz` is this index."""
-    try:
-        with warnings.catch_warnings(action="error"), np.load(BytesIO(data), allow_pickle=False) as found:
-            return set(found) == set(index) and all(np.array_equal(found[name], index[name]) for name in index)
-    except Exception:  # noqa: BLE001 - of a garbled file zipfile and numpy raise nearly anything
-        return False
+    found = from_bytes(data)
+    return found is not None and set(found) == set(index) and all(np.array_equal(found[n], index[n]) for n in index)

@@ -1,9 +1,9 @@
 """The reader of built folders: strict about its own format, checked before it is used.
 
 Everything that reads whole shards (trainer, verify, the webdataset adapter) comes through here; single images out of
-them come through `ltdata.stored`. No pickle, no shell, no path outside the folder. A shard's size and SHA-256 are
-checked first; then every header must be the one that the writer gives, every label the row's, every image the one
-with the row's digest. `index.npz` is not looked at.
+them come through `ltdata.stored`. No pickle, no shell, no path outside the folder and no link out of it, no pipe, no
+device. A shard's size and SHA-256 are checked first; then every header must be the one that the writer gives, every
+label the row's, every image the one with the row's digest, and the end the writer's. `index.npz` is not looked at.
 
 The images of a view lie in the shards of another folder, its base; `open_store` finds it, and everything else is the
 same for both.
@@ -12,6 +12,7 @@ same for both.
 import json
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -28,7 +29,7 @@ from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
-from ltdata.shards import KEY_DIGITS, PATH_PATTERN, ShardPlan, header, headers, key, label_member, plan
+from ltdata.shards import KEY_DIGITS, PATH_PATTERN, ShardPlan, end_mark, header, headers, key, label_member, plan
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,49 @@ def shard_plans(manifest: Manifest, split: str, samples: Samples) -> list[ShardP
     return plans if same else None
 
 
+def read_inside(folder: Path, name: str) -> bytes:
+    """Read a file of a built folder whole; whoever made the folder has no other file read, and no pipe waited for.
+
+    Raises:
+        MismatchError: a link leads out of the folder, or it is no regular file.
+        OSError, ValueError: it is not there, cannot be read, or the name is none.
+    """
+    path = folder / name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError as error:  # a link to itself before Python 3.13
+        raise OSError(str(error)) from error
+    if not inside:
+        raise MismatchError(f"{path}: leads out of the folder by a link; put the file itself there")
+    if not stat.S_ISREG(path.stat().st_mode):  # before it is opened, which some devices take for a command
+        raise MismatchError(f"{path}: is no regular file; build the data set again")
+    with open(path, "rb", buffering=0, opener=open_at_once) as file:
+        return file.read()
+
+
+def open_at_once(place: str | Path, flags: int) -> int:
+    """Open a file without waiting, which a pipe that nobody writes to would ask for; return its descriptor."""
+    return os.open(place, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_manifest(folder: Path | str) -> Manifest:
     """Read the header of a built folder.
 
     Raises:
         SourceMissingError: the folder holds no manifest.
-        MismatchError: it is not readable.
+        MismatchError: it is not readable, or lies elsewhere.
     """
     folder = Path(folder)
     path = folder / MANIFEST_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_inside(folder, MANIFEST_NAME).decode("utf-8")
     except FileNotFoundError:
         reason = "holds no manifest.json: not a finished build" if folder.is_dir() else "no such folder"
         raise SourceMissingError(f"{folder}: {reason}; make one with: ltdata build") from None
     except UnicodeDecodeError as error:
         raise MismatchError(f"{path}: not UTF-8 text; build it again") from error
+    except MismatchError:
+        raise
     except (OSError, ValueError) as error:  # a NUL in the name
         raise SourceMissingError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return Manifest.from_json(text, origin=str(path))
@@ -127,7 +155,7 @@ def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:
     """
     path = folder / SAMPLES_NAME
     try:
-        return rows_from_bytes(path.read_bytes(), manifest, origin=str(path))
+        return rows_from_bytes(read_inside(folder, SAMPLES_NAME), manifest, origin=str(path))
     except OSError as error:
         raise MismatchError(f"{path}: cannot be read ({error.strerror or error}); build the data set again") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -165,7 +193,7 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     """
     path = shard_path(folder, shard)
     try:
-        data = path.read_bytes()
+        data = read_inside(folder, shard.path)
     except OSError as error:
         raise MismatchError(f"{path}: cannot be read ({error.strerror or error}); mend its permissions") from error
     found = sha256_bytes(data)
@@ -278,7 +306,8 @@ def _alike(data: bytes, shard: Shard, samples: Samples) -> tuple[NDArray[np.int6
         return None
     size_bytes = int(digits, 8)
     stride = 3 * block + size_bytes + -size_bytes % block
-    if len(data) < shard.num_samples * stride or any(data[shard.num_samples * stride :]):
+    end = shard.num_samples * stride
+    if len(data) < end or data[end:] != end_mark(end):
         return None
     members_ = np.frombuffer(data, np.uint8, shard.num_samples * stride).reshape(shard.num_samples, stride)
     names = members_[:, :KEY_DIGITS].astype(np.int64) - ord("0")
@@ -422,5 +451,7 @@ def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[
         found.add(row)
         yield Member(row, name, offset, image)
         at = offset + size_bytes + -size_bytes % tarfile.BLOCKSIZE
-    if any(data[at:]) or len(found) != shard.num_samples:
+    if data[at:] != end_mark(at):
+        raise MismatchError(f"{folder / shard.path}: does not end as this format does; build it again")
+    if len(found) != shard.num_samples:
         raise MismatchError(f"{folder / shard.path}: {len(found)} samples, the manifest says {shard.num_samples}")

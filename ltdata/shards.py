@@ -207,7 +207,7 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
             if at - flushed > _FLUSH_BYTES:
                 start_flush(tar, flushed, at)
                 flushed = at
-        end = bytes(2 * tarfile.BLOCKSIZE + -(at + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
+        end = end_mark(at)
         tar.write(end)
         sha256.update(end)
     return WrittenShard(
@@ -222,6 +222,11 @@ def label_member(row: int, label: int) -> bytes:
     """Return the tar member that holds a sample's label: header, digits, padding."""
     digits = str(label).encode()
     return header(f"{key(row)}.cls", len(digits)) + digits.ljust(tarfile.BLOCKSIZE, b"\0")
+
+
+def end_mark(size_bytes: int) -> bytes:
+    """Return what ends a tar file after so many bytes of members: two empty blocks, and more up to a whole record."""
+    return bytes(2 * tarfile.BLOCKSIZE + -(size_bytes + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
 
 
 def header(name: str, size_bytes: int) -> bytes:

@@ -5,9 +5,8 @@ reading them. The index is believed in nothing else: `ltdata.images.Stored` comp
 digest of their row.
 """
 
-import warnings
+import tarfile
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
 from ltdata.images import Stored
-from ltdata.index import INDEX_NAME
+from ltdata.index import INDEX_NAME, from_bytes
 from ltdata.manifest import Manifest, Shard
-from ltdata.reader import Store, members, open_store, shard_path
+from ltdata.reader import Store, members, open_store, read_inside, shard_path
 from ltdata.samples import Samples
+from ltdata.shards import end_mark
 
 
 def stored(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) -> dict[str, Stored]:
@@ -69,13 +69,12 @@ def _indexed(store: Store, split: str, num_rows: int) -> NDArray[np.int64] | Non
     """
     shown = store.shown[split]
     try:
-        data = BytesIO((store.folder / INDEX_NAME).read_bytes())  # of a garbled file numpy leaves the handle open
-        with warnings.catch_warnings(action="error"), np.load(data, allow_pickle=False) as index:
-            if str(index["content_sha256"]) != store.manifest.content_sha256:
-                return None
-            inside = np.flatnonzero(index["split"] == list(store.manifest.splits).index(split))
-            columns = [index[name][inside] for name in ("shard", "offset", "size")]
-    except Exception:  # noqa: BLE001 - of a garbled file zipfile and numpy raise nearly anything
+        index = from_bytes(read_inside(store.folder, INDEX_NAME))
+        if index is None or str(index["content_sha256"]) != store.manifest.content_sha256:
+            return None
+        inside = np.flatnonzero(index["split"] == list(store.manifest.splits).index(split))
+        columns = [index[name][inside] for name in ("shard", "offset", "size")]
+    except Exception:  # noqa: BLE001 - columns may be missing, or of any type and shape
         return None
     if any(column.shape != shown.shape or column.dtype.kind != "i" for column in columns):
         return None
@@ -89,11 +88,16 @@ def _indexed(store: Store, split: str, num_rows: int) -> NDArray[np.int64] | Non
 
 
 def _fits(located: NDArray[np.int64], shards: tuple[Shard, ...]) -> bool:
-    """Tell whether shard numbers, offsets and sizes, int64 (3, n), lie inside these shards, as many as each holds."""
+    """Tell whether shard numbers, offsets and sizes, int64 (3, n), fill these shards, with as many as each holds."""
     number, offset, size = located
     if number.min(initial=0) < 0 or number.max(initial=-1) >= len(shards):
         return False
     if np.bincount(number, minlength=len(shards)).tolist() != [shard.num_samples for shard in shards]:
         return False
     ends = np.array([shard.bytes for shard in shards], dtype=object)[number]  # any integer, as the header has it
-    return bool((offset >= 0).all() and (size >= 0).all() and (size <= ends - offset).all())
+    if (offset < 0).any() or (size < 0).any() or (size > ends - offset).any():
+        return False
+    last = np.zeros(len(shards), dtype=np.int64)
+    np.maximum.at(last, number, offset + size)
+    last += -last % tarfile.BLOCKSIZE
+    return all(end + len(end_mark(end)) == shard.bytes for end, shard in zip(last.tolist(), shards, strict=True))
