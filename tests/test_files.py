@@ -4,9 +4,13 @@ import errno
 import hashlib
 import os
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import READS_EVERYTHING
 
 from ltdata.errors import LtdataError, OutputError
 from ltdata.files import exclusive, sha256_bytes, sha256_file, staged_folder, write_atomic
@@ -167,6 +171,123 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     with exclusive(tmp_path / "target"):
         pass
     assert names(tmp_path) == []
+
+
+# What flock answers on NFS without its lock daemon, Lustre without -o flock, FUSE and others.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EIO, errno.EBADF)
+# A process that holds a lock, says so, and waits for its end; the file system has no locks.
+HOLDER = """
+import fcntl, sys, time
+from pathlib import Path
+def no_locks(*_): raise OSError(37, "No locks available")
+fcntl.flock = no_locks
+from ltdata.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOLCK) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="Windows always has locks")
+
+    def flock(*_args: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("code", NO_LOCKS, ids=errno.errorcode.get)
+def test_where_the_file_system_has_no_locks_a_file_is_the_lock(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    without_locks(monkeypatch, code)
+    with exclusive(tmp_path / "target"):
+        assert names(tmp_path) == [".target.lock"]
+        refusal = (
+            rf"target: another process is writing it.* delete {tmp_path}/\.target\.lock if .*process {os.getpid()}"
+        )
+        with pytest.raises(LtdataError, match=refusal), exclusive(tmp_path / "target"):
+            pass
+        with exclusive(tmp_path / "other"):
+            pass
+    assert names(tmp_path) == []
+    with exclusive(tmp_path / "target"):
+        pass
+    assert names(tmp_path) == []
+    assert capfd.readouterr() == ("", "")  # the rules are the same, so there is nothing to say
+
+
+def test_without_locks_the_next_run_takes_over_from_one_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "target"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LtdataError, match=f"process {holder.pid} on "), exclusive(tmp_path / "target"):
+            pass
+        holder.kill()
+        holder.wait()
+    assert names(tmp_path) == [".target.lock"]
+    with exclusive(tmp_path / "target"):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        ("4711\nnode7\n", "process 4711 on node7"),
+        ("", "does not say"),
+        ("x\ny\n", "does not say"),
+        ("\0", "does not say"),
+    ],
+)
+def test_without_locks_a_lock_of_another_machine_is_refused_and_named(
+    text: str, who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody here can tell whether its process is alive."""
+    without_locks(monkeypatch)
+    (tmp_path / ".target.lock").write_text(text)
+    with pytest.raises(LtdataError) as refused, exclusive(tmp_path / "target"):
+        pass
+    assert refused.value.exit_code == 1
+    assert f"delete {tmp_path / '.target.lock'} if it is gone" in str(refused.value)
+    assert who in str(refused.value)
+    assert (tmp_path / ".target.lock").read_text() == text
+
+
+IN_THE_WAY: dict[str, Callable[[Path], object]] = {
+    "a folder": lambda lock: lock.mkdir(),
+    "a link to nowhere": lambda lock: lock.symlink_to("nowhere"),
+    "a link to itself": lambda lock: lock.symlink_to(lock.name),
+    "a link to a file": lambda lock: lock.symlink_to("precious"),
+}
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["locks", "no locks"])
+@pytest.mark.parametrize("make", IN_THE_WAY.values(), ids=IN_THE_WAY)
+def test_what_stands_where_the_lock_should_be_is_named_and_kept(
+    make: Callable[[Path], object], locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not locks:
+        without_locks(monkeypatch)
+    (tmp_path / "precious").write_text("precious")
+    make(tmp_path / ".target.lock")
+    before = names(tmp_path)
+    with pytest.raises(LtdataError, match=r"target\.lock") as refused, exclusive(tmp_path / "target"):
+        pass
+    assert "\n" not in str(refused.value)
+    assert names(tmp_path) == before
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.skipif(READS_EVERYTHING, reason="this user reads every file")
+def test_a_lock_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".target.lock").touch(mode=0)
+    with pytest.raises(OutputError, match=r"target\.lock: cannot be locked"), exclusive(tmp_path / "target"):
+        pass
 
 
 def test_a_lock_makes_the_parent_and_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:
