@@ -6,8 +6,8 @@ number of workers.
 """
 
 import re
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdata import __version__, engine, groups, images, index, output, protocols, shards, verify
+from ltdata import __version__, engine, groups, images, index, output, protocols, shards, skipped, verify
 from ltdata.errors import UsageError
 from ltdata.files import exclusive, sha256_bytes, staged_folder, write_atomic
 from ltdata.images import Files, Images
@@ -27,6 +27,7 @@ from ltdata.samples import Samples, content_digest, rows_to_bytes
 from ltdata.sources import LISTED, Source, Where, load_source
 from ltdata.spec import Spec, select
 
+Start = Callable[[], AbstractContextManager[engine.Engine]]
 _CITATION = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
 
 
@@ -114,6 +115,7 @@ def build(
     workers: int = 1,
     scheduler: str | None = None,
     unverified: bool = False,
+    skip_bad: bool = False,
     force: bool = False,
     progress: bool = False,
 ) -> Built:
@@ -128,6 +130,8 @@ def build(
         workers: processes that write shards.
         scheduler: address of a Dask scheduler, whose workers write them instead.
         unverified: accept source files whose digest is not the published one.
+        skip_bad: leave out images that are not there or cannot be decoded, see `ltdata.skipped`; of a finished build,
+            find out whether these would be left out again.
         force: build anew over an existing build.
         progress: show bars on a terminal.
 
@@ -141,22 +145,26 @@ def build(
         raise UsageError(f"{workers} workers: at least 1 is needed")
     if spec.source == "folder" and spec.title is None:
         spec = replace(spec, title=_title(data_dir))
-    where = Where(data_dir, lists, unverified, not manifest_only, progress)
+    if skip_bad and (manifest_only or not spec.has_files):
+        reason = "--manifest-only looks at no image" if manifest_only else "its images are not files"
+        raise UsageError(f"{spec.source}: {reason}, of which some could be bad; leave out --skip-bad")
+    where = Where(data_dir, lists, unverified, not manifest_only, progress, skip_bad)
     folder = output.resolve(Path(out if out is not None else spec.name))
     if spec.source == "folder" and data_dir is not None and folder.is_relative_to(data_dir.resolve()):
         raise UsageError(
             f"{folder}: lies among the images, where it would be read as one of them; choose another --out"
         )
-    existing = _existing(folder, spec, where, force=force)
+    start = partial(engine.start, workers, scheduler=scheduler)
+    existing = _existing(folder, spec, where, start, force=force)
     if existing is not None:
         return existing
     with exclusive(folder):
-        existing = _existing(folder, spec, where, force=force)
+        existing = _existing(folder, spec, where, start, force=force)
         if existing is not None:
             return existing  # another process built it while this one came in
         # Workers come up while the source is read.
-        with nullcontext() if manifest_only else engine.start(workers, scheduler=scheduler) as crew:
-            source = load_source(spec.source, where)
+        with nullcontext() if manifest_only else start() as crew:
+            source = _load(spec, where, crew)
             chosen = choose(spec, source)
             manifest, rows = make_manifest(spec, source, chosen)
             encoder = {"max_side_px": spec.max_side_px, "encoder": images.encoder()} if spec.max_side_px else None
@@ -170,6 +178,13 @@ def build(
                         manifest, rows, stored, staging, crew=crew, seed=spec.seed, progress=progress
                     )
     return Built(folder, manifest, reused=False)
+
+
+def _load(spec: Spec, where: Where, crew: engine.Engine | None) -> Source:
+    source = load_source(spec.source, where)
+    if crew is None or not where.skip_bad:
+        return source
+    return skipped.without_bad(source, crew, max_side_px=spec.max_side_px, progress=where.progress)
 
 
 def _title(data_dir: Path | None) -> str:
@@ -188,14 +203,15 @@ def _images(source: Source, chosen: Chosen, max_side_px: int | None) -> Images:
     return taken
 
 
-def _existing(folder: Path, spec: Spec, where: Where, *, force: bool) -> Built | None:
+def _existing(folder: Path, spec: Spec, where: Where, start: Start, *, force: bool) -> Built | None:
     """Return the finished and verified build at `folder`; None if the place is free or may be replaced."""
     if not output.holds_build(folder, force=force) or force:
         return None
     manifest = read_manifest(folder)
     differences = _differences(manifest, spec, where)
-    if not differences and (where.unverified or not manifest.verified):
-        differences = _source_differences(folder, manifest, spec, where)
+    if not differences and (where.unverified or where.skip_bad or not manifest.verified):
+        with start() if where.skip_bad else nullcontext() as crew:
+            differences = _source_differences(folder, manifest, spec, where, crew)
     if differences:
         raise UsageError(
             f"{folder}: holds another build ({'; '.join(differences)}); choose another --out, or --force to replace it"
@@ -219,6 +235,8 @@ def _differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
         for name, value in asked.items()
         if here.get(name) != value
     ]
+    if skipped.listed(manifest) and not where.skip_bad:
+        differences.append(f"{len(skipped.listed(manifest)):,} bad images left out, --skip-bad not given")
     if manifest.verified is False and not where.unverified:
         differences.append("made from files without the published digest, --unverified not given")
     if spec.source == "folder":
@@ -228,20 +246,25 @@ def _differences(manifest: Manifest, spec: Spec, where: Where) -> list[str]:
     return differences
 
 
-def _source_differences(folder: Path, manifest: Manifest, spec: Spec, where: Where) -> list[str]:
+def _source_differences(
+    folder: Path, manifest: Manifest, spec: Spec, where: Where, crew: engine.Engine | None
+) -> list[str]:
     """Compare a finished build with what its source holds now, where the source may have changed since.
 
     Of lists, the rows are compared; of a folder, whose images nothing else vouches for, also every stored byte.
     """
     if spec.source not in (*LISTED, "folder"):
         return []
-    source = load_source(spec.source, where if spec.source == "folder" else replace(where, need_images=False))
+    looked_at = spec.source == "folder" or where.skip_bad
+    source = _load(spec, where if looked_at else replace(where, need_images=False), crew)
     chosen = choose(spec, source)
     now = make_manifest(spec, source, chosen)[0]
     if now.content_sha256 != manifest.content_sha256:
         return [f"content {manifest.content_sha256}, the source's images and labels now give {now.content_sha256}"]
     if now.class_names != manifest.class_names:
         return ["the source's classes now have other names"]
+    if skipped.places(now) != skipped.places(manifest):
+        return [f"{len(skipped.places(manifest)):,} bad images left out, now {len(skipped.places(now)):,}, or others"]
     if spec.source != "folder" or not manifest.has_images or not _same_encoder(manifest):
         return []
     rows = read_samples(folder, manifest)
@@ -362,6 +385,7 @@ def summary(built: Built) -> dict[str, Any]:
         "shards": sum(len(split.shards) for split in manifest.splits.values()),
         "longer_side_px": (manifest.storage or {}).get("max_side_px"),
         "left_out": manifest.source.get("left_out"),
+        "skipped": len(skipped.listed(manifest)),
         "bytes": sum(shard.bytes for split in manifest.splits.values() for shard in split.shards),
         "verified_source": manifest.verified,
         "content_sha256": manifest.content_sha256,

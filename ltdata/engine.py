@@ -4,22 +4,26 @@ A shard is a function of what its job carries, so who writes it changes no byte.
 """
 
 import logging
+import os
 import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Any
+from multiprocessing import get_context, parent_process
+from typing import Any, TypeVar
 
 from ltdata import images
 from ltdata.errors import LtdataError, UsageError
 from ltdata.manifest import SCHEMA_VERSION
 
+Job = TypeVar("Job")
+Done = TypeVar("Done")
 _ANSWER_S = 10  # that a scheduler has to answer
 _LOST_S = 60  # that a cluster may be without workers, which a restart takes
 
@@ -30,6 +34,25 @@ class Engine:
 
     executor: Executor | None
     ahead: int
+
+    def map(self, work: Callable[[Job], Done], jobs: Iterable[Job]) -> Generator[Done, None, None]:
+        """Do small jobs, here or by the workers, and yield what comes of each in their order.
+
+        All are handed out at once; closing the generator takes back those that have not begun.
+
+        Args:
+            work: a function of a module, which workers import.
+            jobs: what it is called with.
+
+        Raises:
+            LtdataError: a worker ended abruptly.
+        """
+        try:
+            yield from map(work, jobs) if self.executor is None else self.executor.map(work, jobs)
+        except BrokenProcessPool as error:
+            raise LtdataError(
+                "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
+            ) from error
 
 
 @contextmanager
@@ -55,7 +78,7 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
     elif count == 1:
         yield Engine(None, 1)
     else:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
             for _ in range(count):
                 pool.submit(_come_up)
             yield Engine(pool, 2 * count)
@@ -160,6 +183,17 @@ def _come_up() -> None:
     import ltdata.shards  # noqa: F401 - that is all
 
 
-def _leave_interrupts() -> None:
-    """Let the main process alone answer Ctrl-C, which a terminal sends to every process."""
+def _begin() -> None:
+    """Let the main process alone answer Ctrl-C, which a terminal sends to every process, and end when it ends.
+
+    Without that, a worker whose main process was killed waits for another job without end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -11,7 +11,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SUFFIXES = ("png", "jpg")
 JPEG_QUALITY = 95
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow; others run programs (EPS) or are rare
+STORED_FORMATS = ("JPEG", "PNG")  # of those, what is copied as it is
 _SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
 _OPENING = threading.Lock()  # warnings.catch_warnings is the process's, not the thread's
 
@@ -73,11 +74,13 @@ class Files:
         folder: where the paths begin.
         paths: on the disk, with forward slashes.
         max_side_px: scale images with a longer side down to it, as JPEG of quality 95; None copies bytes.
+        sha256: of each file as it was checked, compared on reading; None where nobody checked them.
     """
 
     folder: Path
     paths: Sequence[str]
     max_side_px: int | None = None
+    sha256: Sequence[str] | None = None
 
     def __len__(self) -> int:
         """Count them."""
@@ -85,26 +88,33 @@ class Files:
 
     def take(self, positions: NDArray[np.int64]) -> "Files":
         """Return those at some positions, in that order."""
-        return Files(self.folder, tuple([self.paths[n] for n in positions.tolist()]), self.max_side_px)
+        numbers = positions.tolist()
+        return replace(
+            self,
+            paths=tuple([self.paths[n] for n in numbers]),
+            sha256=tuple([self.sha256[n] for n in numbers]) if self.sha256 is not None else None,
+        )
 
     def encoded(self) -> Iterator[tuple[bytes, str]]:
         """Yield each file's bytes, or a smaller JPEG.
 
         Raises:
             SourceMissingError: a file cannot be read, or is a folder, a pipe or a device.
-            MismatchError: a file is no JPEG or PNG, or, with `max_side_px`, cannot be decoded.
+            MismatchError: a file is no JPEG or PNG, with `max_side_px` cannot be decoded, or is not as it was checked.
         """
-        folder = f"{self.folder}/"
-        for path in self.paths:
-            place = folder + path
+        for number, place in enumerate(self.places()):
             try:
-                with open(place, "rb", buffering=0, opener=_open) as file:
-                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                        raise OSError("is no regular file")
-                    data = file.read()
+                data = _read(place)
             except OSError as error:
-                raise SourceMissingError(f"{place}: cannot be read ({error.strerror or error})") from error
+                raise SourceMissingError(f"{place}: {_unread(error)}") from error
+            if self.sha256 is not None and sha256_bytes(data) != self.sha256[number]:
+                raise MismatchError(f"{place}: has changed since it was checked; run again when nothing writes there")
             yield (data, kind(data, place)) if self.max_side_px is None else shrink(data, place, self.max_side_px)
+
+    def places(self) -> Iterator[str]:
+        """Yield where each file lies."""
+        folder = f"{self.folder}/"
+        return (folder + path for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -157,9 +167,48 @@ class Stored:
             yield data, kind(data, str(shard))
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Report a file: the SHA-256 of its bytes, and what is wrong with it; None where it can be stored and decoded."""
+
+    sha256: str
+    fault: str | None
+
+
+def check(files: Files) -> list[Checked]:
+    """Read and decode each file, as those will who read it out of a shard."""
+    return [_check(place, files.max_side_px) for place in files.places()]
+
+
+def _check(place: str, max_side_px: int | None) -> Checked:
+    try:
+        data = _read(place)
+    except OSError as error:
+        return Checked("", _unread(error))
+    digest = sha256_bytes(data)
+    if max_side_px is None and _suffix(data) is None:
+        return Checked(digest, _neither(data))
+    try:
+        decode(data, STORED_FORMATS if max_side_px is None else FORMATS)
+    except ValueError as error:
+        return Checked(digest, f"is not a readable image ({error})")
+    return Checked(digest, None)
+
+
+def _read(place: str) -> bytes:
+    with open(place, "rb", buffering=0, opener=_open) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("is no regular file")
+        return file.read()
+
+
 def _open(place: str, flags: int) -> int:
     """Open a file without waiting, which a pipe without a writer would ask for."""
     return os.open(place, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _unread(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error})"
 
 
 def kind(data: bytes, place: str) -> str:
@@ -171,13 +220,19 @@ def kind(data: bytes, place: str) -> str:
     Raises:
         MismatchError: it is neither.
     """
-    for signature, suffix in _SIGNATURES.items():
-        if data.startswith(signature):
-            return suffix
-    found = "is empty" if not data else f"begins with {data[:4].hex(' ')}"
-    raise MismatchError(
-        f"{place}: {found}, so it is neither JPEG nor PNG; mend it, convert it, take it out, or use --max-side"
-    )
+    suffix = _suffix(data)
+    if suffix is None:
+        raise MismatchError(f"{place}: {_neither(data)}; mend it, convert it, take it out, or use --max-side")
+    return suffix
+
+
+def _suffix(data: bytes) -> str | None:
+    return next((suffix for signature, suffix in _SIGNATURES.items() if data.startswith(signature)), None)
+
+
+def _neither(data: bytes) -> str:
+    found = f"begins with {data[:4].hex(' ')}" if data else "is empty"
+    return f"{found}, so it is neither JPEG nor PNG"
 
 
 def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> "Image":
@@ -197,6 +252,8 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> "Image":
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
+            if image.format == "TIFF":
+                image.load()  # it alone warns of its tags once more while it is read
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in {"I", "F"}:
@@ -205,7 +262,7 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> "Image":
             image = image.convert("RGBA")  # Pillow warns where a palette has alpha and is made RGB in one step
         return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error).partition(" <_io.")[0]) from error  # without an address, which no two runs share
 
 
 def shrink(data: bytes, place: str, max_side_px: int) -> tuple[bytes, str]:
@@ -235,8 +292,13 @@ def shrink(data: bytes, place: str, max_side_px: int) -> tuple[bytes, str]:
 
 def encoder() -> str:
     """Name the JPEG encoder, whose version the bytes of `shrink` depend on."""
+    return f"{decoder()}, quality {JPEG_QUALITY}"
+
+
+def decoder() -> str:
+    """Name the decoder, which says what is a readable image."""
     import PIL
     from PIL import features
 
     library = "libjpeg-turbo" if features.check_feature("libjpeg_turbo") else "libjpeg"
-    return f"Pillow {PIL.__version__}, {library} {features.version_codec('jpg')}, quality {JPEG_QUALITY}"
+    return f"Pillow {PIL.__version__}, {library} {features.version_codec('jpg')}"

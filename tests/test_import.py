@@ -22,7 +22,7 @@ LAYERS = (
     {"formats"},
     {"console", "__init__", "catalog", "build", "histogram", "stats", "fits", "access"},
     {"tables", "seeds", "metrics", "bootstrap", "calibration"},
-    {"pinned", "output", "spec", "stored", "verify", "remote"},
+    {"pinned", "output", "spec", "stored", "verify", "remote", "skipped"},
     {"sources", "index"},
     {"reader", "mixing"},
     {"shards", "engine"},
@@ -31,9 +31,9 @@ LAYERS = (
     {"samplers", "weights"},
     {"class_aware", "passes"},
     {"orders"},
-    {"groups", "profiles", "protocols", "png", "files", "sampling"},
+    {"groups", "profiles", "protocols", "png", "files", "sampling", "tar"},
     {"labels"},
-    {"errors"},
+    {"errors", "signals"},
 )
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 MODULES = {

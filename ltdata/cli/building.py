@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ltdata import build as builder
-from ltdata import groups, profiles
+from ltdata import groups, profiles, skipped
 from ltdata.build import Built
 from ltdata.cli.options import (
     UNVERIFIED,
@@ -60,6 +60,9 @@ from ltdata.spec import NATURAL, Spec
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files, for --engine dask.")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Decode every image; leave out, and list, those that are missing or broken."
+)
 @click.option("--force", is_flag=True, help="Build anew over an existing build.")
 @json_option
 @quiet_option
@@ -84,6 +87,7 @@ def build(
     engine: str,
     scheduler: str | None,
     unverified: bool,
+    skip_bad: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -120,6 +124,7 @@ def build(
         workers=workers,
         scheduler=scheduler,
         unverified=unverified,
+        skip_bad=skip_bad,
         force=force,
         progress=not quiet,
     )
@@ -135,7 +140,7 @@ def format_built(built: Built) -> str:
     counted = " | ".join(f"{name} {report['groups'][name]}" for name in groups.GROUP_NAMES)
     images = ", ".join(f"{count:,} {split}" for split, count in report["images"].items())
     done = "found whole, every digest verified" if built.reused else "built"
-    left_out = manifest.source.get("left_out")
+    left_out, bad = manifest.source.get("left_out"), skipped.listed(manifest)
     lines = [
         f"{report['name']}: {done}",
         f"  images   {images}",
@@ -153,6 +158,11 @@ def format_built(built: Built) -> str:
         *(
             [f"  left out {left_out['files']:,} that are no images of a class: {', '.join(left_out['first'])}"]
             if left_out
+            else []
+        ),
+        *(
+            [f"  skipped  {len(bad):,} bad images, listed in manifest.json, the first {bad[0]['path']} {bad[0]['why']}"]
+            if bad
             else []
         ),
         f"  folder   {shown(built.folder)}",

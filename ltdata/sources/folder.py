@@ -57,7 +57,7 @@ def load_folder(where: Where) -> Source:
     class_names = _class_names(found, folder, numbered=numbered)
     label_of = {name: label for label, name in enumerate(class_names)}
     paths = {split: tuple([path for path, _ in rows]) for split, rows in found.items()}
-    if where.need_images and where.lists is not None:
+    if where.need_images and where.lists is not None and not where.skip_bad:
         refuse_missing(folder, [locate(folder, listed, (str,)) for listed in paths.values()])
     if skipped:
         record["left_out"] = {"files": len(skipped), "first": [printable(path) for path in skipped[:_SHOWN]]}

@@ -89,7 +89,8 @@ def load_listed(dataset: Official, where: Where) -> Source:
     images: dict[str, Files] = {}
     if where.need_images and where.data_dir is not None:
         places = {split: locate(where.data_dir, listed.paths, dataset.places) for split, (_, listed) in found.items()}
-        refuse_missing(where.data_dir, places.values())
+        if not where.skip_bad:
+            refuse_missing(where.data_dir, places.values())
         images = {split: Files(where.data_dir, located.places) for split, located in places.items()}
     splits = {
         split: SourceSplit(listed.labels, images.get(split), listed.paths) for split, (_, listed) in found.items()

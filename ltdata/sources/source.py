@@ -22,6 +22,7 @@ class Where:
         unverified: accept files whose digest is not the published one.
         need_images: refuse a source whose image files are not all there.
         progress: show bars on a terminal.
+        skip_bad: images that are not there or cannot be decoded are going to be left out: do not refuse them here.
     """
 
     data_dir: Path | None = None
@@ -29,6 +30,7 @@ class Where:
     unverified: bool = False
     need_images: bool = True
     progress: bool = False
+    skip_bad: bool = False
 
 
 def refuse_lists(where: Where, source: str) -> None:
@@ -54,6 +56,14 @@ class SourceSplit:
     labels: NDArray[np.int64]
     images: Images | None
     paths: tuple[str, ...] | None = None
+
+    def take(self, positions: NDArray[np.int64]) -> "SourceSplit":
+        """Return the images at some positions, in that order."""
+        return SourceSplit(
+            labels=self.labels[positions],
+            images=self.images.take(positions) if self.images is not None else None,
+            paths=tuple([self.paths[n] for n in positions.tolist()]) if self.paths is not None else None,
+        )
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
