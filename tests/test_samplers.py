@@ -343,6 +343,70 @@ def test_states_of_other_samplers_are_refused():
         own.load_state_dict({**state, "order": 0})
 
 
+@every_kind
+def test_every_kind_refuses_the_state_of_another_seed_or_stream_and_of_another_kind(kind):
+    own = MADE[kind]()
+    for name in ("seed", "stream"):
+        with pytest.raises(ValueError, match=f"state: {name} 3, of this sampler 0; make it with the same settings"):
+            own.load_state_dict(MADE[kind](**{name: 3}).state_dict())
+    another = MADE["class-aware" if kind != "class-aware" else "pairs"]()
+    with pytest.raises(ValueError, match=r"^state: (sampler|order|length|classes_per_batch) "):
+        own.load_state_dict(another.state_dict())
+    kinds = {"pairs": "instance-balanced, class-balanced", "class-aware": "class-aware"}
+    assert own.state_dict()["sampler"] == kinds.get(kind, kind)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "class-aware"])
+def test_pairs_and_batches_keep_to_the_classes_and_the_counts_that_are_given(kind):
+    chosen = np.array([True, False, True, True, False])
+    drawn = classes_of(list(MADE[kind](classes=chosen, length=400)))
+    assert all(set(side.tolist()) == {0, 2, 3} for side in drawn)
+    assert list(MADE[kind](class_counts=COUNTS)) == list(MADE[kind]())
+    with pytest.raises(ValueError, match="class 1 has 121 images, of the 665 labels 120"):
+        MADE[kind](class_counts=[500, 121, 30, 11, 4])
+    alone = MADE[kind](class_counts=[500, 120, 30, 11, 4, 0], classes=[*chosen, False], length=400)
+    assert list(alone) == list(MADE[kind](classes=chosen, length=400))
+    with pytest.raises(ValueError, match="class 5 has 0 images and can never be drawn; leave it out by classes"):
+        MADE[kind](class_counts=[500, 120, 30, 11, 4, 0])
+
+
+@pytest.mark.parametrize("kind", ["pairs", "class-aware"])
+def test_seeds_and_streams_give_other_pairs_and_other_batches(kind):
+    made = [MADE[kind](**more) for more in ({}, {"seed": 1}, {"stream": 1}, {"stream": 2}, {"stream": 3})]
+    assert len({json.dumps(list(each)) for each in made}) == len(made)
+    assert list(MADE[kind](stream=0)) == list(MADE[kind]())
+    if kind == "pairs":  # neither side of a stream is a side of another one
+        sides = [tuple(side) for each in made for side in np.array(list(each)).T.tolist()]
+        assert len(set(sides)) == len(sides)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("pairs", 2**31 - 1), ("class-aware", 2**32 - 1), ("square-root", 2**32 - 1)]
+)
+def test_streams_have_bounds(kind, most):
+    MADE[kind](stream=most)
+    for wrong in (-1, most + 1):
+        with pytest.raises(ValueError, match=rf"^stream {wrong}: 0 \.\. {most}"):
+            MADE[kind](stream=wrong)
+
+
+@every_kind
+def test_a_state_may_stand_at_the_last_item_and_no_further(kind):
+    sampler = MADE[kind]()
+    whole = list(sampler)
+    sampler.load_state_dict({**sampler.state_dict(), "epoch": 0, "position": len(whole) - 1})
+    assert (len(sampler), list(sampler)) == (1, whole[-1:])
+    assert len(sampler) == len(whole)  # of the next pass
+    with pytest.raises(ValueError, match=f"state: position {len(whole)}"):
+        sampler.load_state_dict({**sampler.state_dict(), "position": len(whole)})
+
+
+def test_epochs_of_a_state_end_where_the_sampler_does():
+    sampler = sampler_of("progressively-balanced")
+    with pytest.raises(ValueError, match=rf"state: epoch {EPOCHS + 1}: 0 \.\. {EPOCHS}"):
+        sampler.load_state_dict({**sampler.state_dict(), "epoch": EPOCHS + 1})
+
+
 def test_a_default_is_the_value_that_it_stands_for():
     """Given or not, one sampler; and another value is another one, whoever gives it."""
     named, default = (Sampler(LABELS, "effective-number", seed=0, **more) for more in ({"beta": 0.9999}, {}))
@@ -373,8 +437,10 @@ def test_a_sampler_says_what_it_is():
     sampler = sampler_of("effective-number", rank=1, world_size=2)
     list(islice(sampler, 3))
     text = repr(sampler)
-    for part in ("Sampler(", "effective-number", "beta 0.99", "rank 1 of 2", "epoch 0", "position 6"):
+    for part in ("Sampler(", "effective-number", "beta 0.99, ", "rank 1 of 2", "epoch 0", "position 6"):
         assert part in text
+    assert "labels" not in text
+    assert "classes" not in repr(sampler_of("square-root", classes=[True] * 5))
 
 
 @every_kind

@@ -119,3 +119,20 @@ def test_masks_that_do_not_fit_are_refused():
     for classes, says in (([1, 0], "int64"), ([True, False], r"shape \(2,\)"), ([False] * 6, "none of 6 classes")):
         with pytest.raises(ValueError, match=says):
             class_shares("class-balanced", COUNTS, classes=classes)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_class_without_images_has_no_share_even_if_it_is_wanted(sampler):
+    named = {"power": {"q": 0.5}, "progressively-balanced": {"epochs": 3}}.get(sampler, {})
+    shares = class_shares(sampler, [4, 0, 2], classes=[True, True, False], **named)
+    assert shares.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_progressive_shares_of_two_epochs_go_from_images_to_classes():
+    first, last = (class_shares("progressively-balanced", [3, 1], epochs=2, epoch=epoch) for epoch in (0, 1))
+    assert (first.tolist(), last.tolist()) == ([0.75, 0.25], [0.5, 0.5])
+
+
+def test_repeat_factors_of_classes_without_images_are_one():
+    assert repeat_factors([100, 0, 1], threshold=0.5).tolist() == [1.0, 1.0, pytest.approx(50.5**0.5)]
+    assert repeat_factors([2000, 1]).tolist() == [1.0, pytest.approx(2.001**0.5)]  # 0.001, as LVIS has it
