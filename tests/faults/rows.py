@@ -30,6 +30,11 @@ ROWS = {
         "refused, never executed, nothing outside the folder",
         90,
     ),
+    "foreign_shards": Row(
+        "shards of other tools: cut, flipped, duplicated, hostile members",
+        "checked and rewritten, or refused by name; nothing executed, nothing outside the folder",
+        300,
+    ),
     "hostile_archives": Row(
         "CIFAR archive with a wrong digest or a hostile pickle", "refused before it is unpickled", 20
     ),
