@@ -25,7 +25,7 @@ SPLIT_COLUMNS = ("split", "subset", "set")
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 INDEX_COLUMNS = ("source_index", "index", "idx")
 _BOM = b"\xef\xbb\xbf"
-_CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a terminal may take \x9b for ESC [
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,15 @@ class Listed:
             row = int(np.argmax(labels >= num_classes))
             raise MismatchError(f"{self.at(row)}: label {labels[row]} is not in 0 .. {num_classes - 1}; mend the list")
         return labels
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is meant as a number, be it a wrong one such as ``-1``, ``2.0`` or ``nan``."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def path_fault(path: str) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
-from ltdata.lists import SPLIT_NAMES, Listed
+from ltdata.lists import SPLIT_NAMES, Listed, is_number
 from ltdata.samples import Samples
 
 SPLIT_ORDER = ("train", "val", "test")
@@ -124,15 +124,6 @@ def integers(values: Sequence[object], origin: str, what: str) -> NDArray[np.int
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
             raise MismatchError(f"{origin}: row {row}: {what} {value!r:.40} is not a whole number of 0 or more")
     return np.array(values, dtype=np.int64)
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a text is meant as a number, be it a wrong one such as ``-1``, ``2.0`` or ``nan``."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def labels_of(targets: Sequence[object], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
-from ltdata.formats.foreign import Foreign, divide, is_number, labels_of_list
-from ltdata.lists import Listed, read_csv, read_text_list
+from ltdata.formats.foreign import Foreign, divide, labels_of_list
+from ltdata.lists import Listed, is_number, read_csv, read_text_list
 from ltdata.samples import Samples
 
 _NEEDS_QUOTES = re.compile(r"""[",;]|^\s|\s$""")

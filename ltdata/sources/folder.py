@@ -20,7 +20,7 @@ import numpy as np
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_file
 from ltdata.images import Files
-from ltdata.lists import SPLIT_NAMES, Listed, path_fault, printable, read_csv, read_text_list, text_fault
+from ltdata.lists import SPLIT_NAMES, Listed, is_number, path_fault, printable, read_csv, read_text_list, text_fault
 from ltdata.sources.disk import locate, refuse_missing
 from ltdata.sources.source import Source, SourceSplit, Where
 
@@ -222,6 +222,9 @@ def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]
             if origin.setdefault(place, here) != here:
                 raise MismatchError(f"{here}: {place} is listed twice, first in {origin[place]}; take one out")
             found.setdefault(SPLIT_NAMES[split.lower()], []).append((place, target))
+    if all(is_number(target) for _, part in listed for target in part.targets):
+        for _, part in listed:
+            part.labels()  # -1 and 1.0 are no names of classes
     if "train" not in found:
         raise MismatchError(f"{path}: lists no training image; give one with split train")
     known = {name for _, name in found["train"]}
