@@ -1,12 +1,17 @@
 """`ltdata export`, `ltdata import`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from ltdata import build as builder
 from ltdata import catalog, formats
+from ltdata.build import Built
 from ltdata.cli.options import force_option, groups_option, json_option, out_option, quiet_option, shown
+from ltdata.errors import UsageError
+from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 
 
@@ -42,6 +47,10 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
 @groups_option(None)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the source, to compare with.")
 @click.option("--classes", type=click.Path(path_type=Path), help="File with a class name per line, label 0 first.")
+@click.option(
+    "--label-key", metavar="KEY", help="Of the label in the .json of SHARDS  [default: .cls, else label, ...]"
+)
+@click.option("--workers", type=click.IntRange(1), help="That read and write SHARDS  [default: 1]")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
 @out_option
 @force_option
@@ -54,6 +63,8 @@ def import_(
     group_rule: str | None,
     data_dir: Path | None,
     classes: Path | None,
+    label_key: str | None,
+    workers: int | None,
     unverified: bool,
     out: Path,
     force: bool,
@@ -64,8 +75,28 @@ def import_(
 
     Every row is checked. A CIFAR list without a test split gets the source's.
 
+    Or make a build of SHARDS: a .tar file of WebDataset, or a folder of such files, train-*.tar or train/*.tar.
+    Images are .jpg or .png, labels the digits in .cls or what .json has under label, class, cls or target.
+
     Example: ltdata import ImageNet_LT_train.txt --source imagenet-lt --out theirs
     """
+    if formats.are_shards(what):
+        needless = {"--source": source, "--data-dir": data_dir, "--unverified": unverified or None}
+        _refuse(needless, f"{what}: shards say themselves what they hold")
+        built = formats.import_tars(
+            what,
+            out=out,
+            name=name,
+            group_rule=group_rule,
+            classes=classes,
+            label_key=label_key,
+            workers=workers or 1,
+            force=force,
+            progress=not quiet,
+        )
+        click.echo(json.dumps(builder.summary(built)) if as_json else format_rewritten(built))
+        return
+    _refuse({"--label-key": label_key, "--workers": workers}, f"{what}: is no .tar file, and no folder of some")
     manifest = formats.import_(
         what,
         source=source,
@@ -89,6 +120,30 @@ def import_(
         click.echo(json.dumps(record | {"protocol": manifest.protocol, "content_sha256": manifest.content_sha256}))
         return
     click.echo(format_imported(manifest, out))
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    given = next((option for option, value in options.items() if value is not None), None)
+    if given is not None:
+        raise UsageError(f"{reason}; leave out {given}")
+
+
+def format_rewritten(built: Built) -> str:
+    """Lay a build that was made of another tool's shards out for people."""
+    report, left_out = builder.summary(built), built.manifest.source.get("left_out")
+    counted = " | ".join(f"{name} {report['groups'][name]}" for name in GROUP_NAMES)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in left_out["kinds"].items()) if left_out else ""
+    return "\n".join(
+        [
+            f"{report['name']}: imported, {len(built.manifest.source['shards']):,} shards rewritten",
+            "  images   " + ", ".join(f"{count:,} {split}" for split, count in report["images"].items()),
+            f"  classes  {built.manifest.num_classes:,}: {counted} (rule {report['groups']['rule']})",
+            f"  shards   {report['shards']:,}, {report['bytes'] / 1e6:,.1f} MB",
+            *([f"  left out {left_out['files']:,} members: {kinds}"] if left_out else []),
+            f"  content  sha256 {report['content_sha256']}",
+            f"  folder   {shown(built.folder)}",
+        ]
+    )
 
 
 def format_imported(manifest: Manifest, out: Path) -> str:

@@ -62,7 +62,7 @@ def import_(
             check_name(word, what)
     if "train" not in foreign.splits:
         raise MismatchError(f"{path}: holds {', '.join(foreign.splits)} and no training images; import train along")
-    named = _names_in_file(classes) if classes is not None else None
+    named = names_in_file(classes) if classes is not None else None
     if named is not None and (source in POSITIONED or source in OFFICIAL):
         raise UsageError(f"--classes {classes}: {source} has class names of its own; leave it out")
     splits = {split: checked(part, f"{path}: {split}") for split, part in foreign.splits.items()}
@@ -95,7 +95,13 @@ def _source_id(source: str | None, foreign: Foreign, path: Path) -> str:
     return str(source if source is not None else said)
 
 
-def _names_in_file(path: Path) -> tuple[str, ...]:
+def names_in_file(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, one per line, label 0 first.
+
+    Raises:
+        SourceMissingError: the file cannot be read.
+        MismatchError: it is not UTF-8 text, or a line is empty.
+    """
     try:
         names = tuple(read_bytes(path).decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
@@ -176,10 +182,10 @@ def _is_anothers(name: str, content: str, taken: Taken) -> bool:
 
 def _name(own: str | None, content: str, taken: Taken, path: Path) -> str:
     """Name a split as its file does, else after the file; never as a pinned split with other content."""
-    words = (own, _word(path), f"{_word(path)}-import")
+    words = (own, word_of(path), f"{word_of(path)}-import")
     return next(word for word in words if word and not _is_anothers(word, content, taken))
 
 
-def _word(path: Path) -> str:
+def word_of(path: Path) -> str:
     """Name a split after its file, in letters that names may have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._")[:100] or "imported"
