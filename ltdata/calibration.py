@@ -69,6 +69,7 @@ def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.searchsorted(edges, confidence, side="left").astype(np.int64)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is named, in one line
 def read_confidences(
     logits: ArrayLike | None, probabilities: ArrayLike | None, *, images: int, classes: int
 ) -> Confidences | None:

@@ -261,7 +261,9 @@ def decode(data: bytes, formats: tuple[str, ...] = FORMATS) -> "Image":
         elif image.mode in {"P", "PA"}:
             image = image.convert("RGBA")  # Pillow warns where a palette has alpha and is made RGB in one step
         return image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of a broken file Pillow raises nearly anything, such as IndexError
         raise ValueError(str(error).partition(" <_io.")[0]) from error  # without an address, which no two runs share
 
 

@@ -443,14 +443,16 @@ def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[
         size_bytes, name = int(digits, 8), f"{key(row)}.{suffix}"
         start = label_member(row, int(samples.labels[row])) + header(name, size_bytes)
         offset = at + len(start)
+        end = offset + size_bytes + -size_bytes % tarfile.BLOCKSIZE
         image = data[offset : offset + size_bytes]
-        if data[at:offset] != start or len(image) != size_bytes:
+        padding = data[offset + size_bytes : end]
+        if data[at:offset] != start or len(image) != size_bytes or padding.strip(b"\0"):
             raise MismatchError(f"{folder / shard.path}: {key(row)} is not as this format has it; build it again")
         if samples.sha256 is not None and sha256_bytes(image) != samples.sha256[row]:
             raise MismatchError(f"{folder / shard.path}: {name} has another digest than its row")
         found.add(row)
         yield Member(row, name, offset, image)
-        at = offset + size_bytes + -size_bytes % tarfile.BLOCKSIZE
+        at = end
     if data[at:] != end_mark(at):
         raise MismatchError(f"{folder / shard.path}: does not end as this format does; build it again")
     if len(found) != shard.num_samples:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -113,9 +114,21 @@ def read_array(data: bytes, origin: str) -> NDArray[Any]:
     """Read one .npy file; never more memory is touched than it has bytes, whatever its header says."""
     try:
         with warnings.catch_warnings(action="error"):
-            return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        if values.dtype.names is not None:
+            raise ValueError(f"records of {', '.join(values.dtype.names)}, not numbers or texts")
+        # Of other numbers numpy makes texts that are none: they cannot be printed, or give bytes that are no UTF-8.
+        if values.dtype.kind == "U" and values.size and _code_points(values).max() > sys.maxunicode:
+            raise ValueError("a text holds what is no character")
+        return values
     except Exception as error:  # of a garbled file numpy raises nearly anything
         raise _unreadable(origin, error) from error
+
+
+def _code_points(texts: NDArray[np.str_]) -> NDArray[np.uint32]:
+    """Return the numbers of all characters, (n,)."""
+    order = texts.dtype.byteorder
+    return np.frombuffer(texts.tobytes(), np.dtype(np.uint32).newbyteorder(order))
 
 
 def npz_members(path: Path) -> dict[str, bytes]:
