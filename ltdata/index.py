@@ -66,8 +66,10 @@ def from_bytes(data: bytes) -> dict[str, NDArray[Any]] | None:
             columns = dict(found)
     except Exception:  # noqa: BLE001 - of a garbled file zipfile and numpy raise nearly anything
         return None
-    # Elements of no bytes can be any number, and would take some as soon as they are compared.
-    return columns if all(column.size <= len(data) for column in columns.values()) else None
+    # Elements of no bytes can be any number, and would take some as soon as they are compared. A member that is no
+    # array comes as its bytes.
+    whole = all(isinstance(column, np.ndarray) and column.size <= len(data) for column in columns.values())
+    return columns if whole else None
 
 
 def matches(data: bytes, index: Mapping[str, NDArray[Any]]) -> bool:
