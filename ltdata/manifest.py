@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata import groups
+from ltdata import groups, profiles
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
 from ltdata.samples import Samples, content_digest, list_bytes, parse_rows, rows_to_bytes
@@ -251,7 +251,16 @@ class Manifest:
             if dict(manifest.group_rule) != describe_rule(rule):
                 raise ValueError(f"group rule {rule} with other borders than its own")
             _ = manifest.groups, dict(manifest.protocol["params"])
+            check_imbalance(manifest.protocol, manifest.splits["train"].class_counts)
             "".join([str(manifest.source["id"]), *manifest.splits]).encode()  # a lone surrogate has no digest
+            # Names of splits and of the whole become parts of paths: of exports, of caches, of a training's folder.
+            names = [name for name in (manifest.name, *manifest.splits) if not is_name(name)]
+            if names:
+                raise ValueError(f"{names[0]!r} is none of ltdata's names")
+            again = json.loads(manifest.to_json())
+            other = [key for key in record if key not in again or again[key] != record[key]]
+            if other:  # such as an optional key with a letter changed, which would be passed over
+                raise ValueError(f"{other[0]!r} is not as ltdata writes it")
             if manifest.view_of is not None and "\0" in manifest.view_of["path"].encode().decode():
                 raise ValueError("view_of names a path that no file can have")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -262,6 +271,33 @@ class Manifest:
     def with_groups(self, rule: str) -> "Manifest":
         """Return the same split under another group rule."""
         return replace(self, group_rule=describe_rule(rule), class_groups=None)
+
+
+def check_imbalance(protocol: Mapping[str, Any], class_counts: tuple[int, ...]) -> None:
+    """Refuse an imbalance factor that does not give these counts: trainers choose settings by it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if protocol.get("name") != "ldam":
+        return
+    try:
+        params = protocol["params"]
+        factor = params["imbalance_factor"]
+        if factor is None:  # the sizes follow from a smallest class
+            return
+        made = profiles.class_counts(
+            str(params["profile"]),
+            num_classes=len(class_counts),
+            n_max=class_counts[0],
+            imbalance_factor=factor,
+            alpha=params.get("alpha") or 6.0,
+        )
+        same = made.tolist() == list(class_counts)
+    except (UsageError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"protocol ldam with parameters that cannot be: {error}") from error
+    if not same:
+        raise ValueError(f"imbalance factor {factor!r} does not give these class_counts")
 
 
 def _split(record: Mapping[str, Any]) -> Split:
@@ -294,13 +330,18 @@ def _shard(record: Mapping[str, Any]) -> Shard:
     )
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text can be a file's and a data set's name everywhere, but for its length."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None
+
+
 def check_name(name: str, what: str = "name") -> str:
     """Return a name that can be a file's and a data set's everywhere: letters, digits, dots, dashes, underscores.
 
     Raises:
         UsageError: it cannot.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not is_name(name) or len(name) > 100:
         raise UsageError(
             f"{what} {name!r}: letters, digits, dots, dashes and underscores are allowed, a letter or digit first, 100 "
             "at most"
@@ -373,6 +414,9 @@ def rows_from_bytes(data: bytes, manifest: Manifest, *, origin: str) -> dict[str
         counts = np.bincount(labels, minlength=manifest.num_classes)
         if not np.array_equal(counts, split.class_counts):
             raise MismatchError(f"{origin}: the {name} rows do not have the manifest's class_counts")
+        listed = sha256_bytes(list_bytes(samples)) if samples.source_path is not None else None
+        if listed != split.list_sha256:
+            raise MismatchError(f"{origin}: the {name} rows do not have the manifest's list_sha256; build it again")
     if start != len(lines):
         raise MismatchError(f"{origin}: {len(lines)} rows, the manifest says {start}; build the data set again")
     try:

@@ -157,7 +157,12 @@ def twelve_classes() -> str:
     fields = json.loads((REPO / "manifests" / "cifar10-lt-exp-if10.json").read_text(encoding="utf-8"))
     for split in fields["splits"].values():
         split["class_counts"] += [0, 0]
-    return json.dumps({**fields, "num_classes": 12, "class_names": [*fields["class_names"], "k", "l"]})
+    other = {
+        "num_classes": 12,
+        "class_names": [*fields["class_names"], "k", "l"],
+        "protocol": {"name": "import", "params": {}},
+    }
+    return json.dumps({**fields, **other})
 
 
 @given(st.text(max_size=12) | st.floats().map(str) | st.integers().map(str))

@@ -56,7 +56,7 @@ def manifest_of(rows: Rows, *, images: bool = False, classes: int = 5) -> tuple[
     manifest = Manifest(
         name="toy-lt-exp-if2",
         source={"id": "toy", "verified": True},
-        protocol={"name": "ldam", "params": {"profile": "exp"}},
+        protocol={"name": "import", "params": {"profile": "exp"}},
         group_rule=describe_rule("strict"),
         class_names=tuple("abcdefghij"[:classes]),
         splits=splits,
