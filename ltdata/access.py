@@ -19,7 +19,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from ltdata import png
 from ltdata.errors import MismatchError, UsageError
+from ltdata.files import sha256
 from ltdata.images import Stored
 from ltdata.manifest import Manifest
 from ltdata.reader import decode, open_at_once, read_samples

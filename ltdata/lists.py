@@ -9,7 +9,6 @@ CRLF, blank lines and a missing last newline are read past, and told as `notes`.
 """
 
 import csv
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError
+from ltdata.files import published_digest
 
 PATH_COLUMNS = ("path", "source_path", "file_name", "filename", "file", "filepath", "image", "image_path", "fpath")
 LABEL_COLUMNS = ("label", "class", "category", "category_id", "target", "class_name", "species")
@@ -140,7 +140,7 @@ def blob_sha1(data: bytes) -> str:
     >>> blob_sha1(b"hello\n")
     'ce013625030ba8dba906f756967f9e9ca394464a'
     """
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return published_digest("sha1", b"blob %d\0" % len(data) + data)
 
 
 def read_text_list(data: bytes, *, origin: str, labelled: bool = True) -> Listed:

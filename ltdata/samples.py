@@ -4,7 +4,6 @@
 split, with images or without, has the same digest.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import sha256_bytes
+from ltdata.files import sha256, sha256_bytes
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def content_digest(source_id: str, splits: Mapping[str, Samples]) -> str:
         )
     if any(samples.source_path is not None for samples in splits.values()):
         raise ValueError("one split names positions, another paths")
-    digest = hashlib.sha256(f"ltdata-content-1 {source_id}\n".encode())
+    digest = sha256(f"ltdata-content-1 {source_id}\n".encode())
     for name, samples in splits.items():
         digest.update(f"{name} {len(samples)}\n".encode() + list_bytes(samples))
     return digest.hexdigest()

@@ -8,7 +8,6 @@ its row in the split, so the protocol's order can always be restored:
     00000312.png    the image, or 00000312.jpg
 """
 
-import hashlib
 import platform
 import re
 import tarfile
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import LtdataError, OutputError
-from ltdata.files import atomic_file, sha256_bytes, start_flush
+from ltdata.files import atomic_file, sha256, sha256_bytes, start_flush
 from ltdata.groups import GROUP_NAMES
 from ltdata.images import Images
 from ltdata.manifest import Shard
@@ -184,7 +183,7 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
         LtdataError: an image cannot be read, or the shard cannot be written.
     """
     offsets, sizes, digests = [], [], []
-    sha256, at, flushed = hashlib.sha256(), 0, 0
+    digest, at, flushed = sha256(), 0, 0
     try:
         (folder / job.path).parent.mkdir(exist_ok=True)  # not its parents: a staging folder that is gone stays gone
     except FileNotFoundError as error:
@@ -202,16 +201,16 @@ def write(job: ShardJob, folder: Path) -> WrittenShard:
             digests.append(sha256_bytes(image))
             for part in (start, image, padding):
                 tar.write(part)
-                sha256.update(part)
+                digest.update(part)
                 at += len(part)
             if at - flushed > _FLUSH_BYTES:
                 start_flush(tar, flushed, at)
                 flushed = at
         end = end_mark(at)
         tar.write(end)
-        sha256.update(end)
+        digest.update(end)
     return WrittenShard(
-        shard=Shard(path=job.path, num_samples=len(job.rows), bytes=at + len(end), sha256=sha256.hexdigest()),
+        shard=Shard(path=job.path, num_samples=len(job.rows), bytes=at + len(end), sha256=digest.hexdigest()),
         offsets=np.array(offsets, dtype=np.int64),
         sizes=np.array(sizes, dtype=np.int64),
         image_sha256=tuple(digests),

@@ -12,13 +12,13 @@ without a magic are read; of extended headers only names and sizes.
     archive.sha256                          # of the whole file
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ltdata.errors import MismatchError
+from ltdata.files import sha256
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
@@ -63,7 +63,7 @@ class Archive:
 
     def __init__(self, file: BinaryIO, place: str) -> None:
         self._file, self._place = file, place
-        self._sha256 = hashlib.sha256()
+        self._sha256 = sha256()
         self._at = 0
         self._left = 0  # of the member's content
 

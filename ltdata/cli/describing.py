@@ -14,7 +14,7 @@ import click
 from ltdata import catalog, histogram
 from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, quiet_option, shown
 from ltdata.errors import OutputError, UsageError
-from ltdata.files import output_errors, write_atomic
+from ltdata.files import make_folder, write_atomic
 from ltdata.fits import FAMILIES, INTERVAL, QUALITY, RESAMPLES, SEED, TITLES, figure_words, interval_words, verdict
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
@@ -71,8 +71,7 @@ def stats(
     ]
     made = [(path, make()) for path, make in makers if path is not None]  # all of them before the first is written
     for path, data in made:
-        with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomic(path, data)
         if not quiet:
             click.echo(f"{shown(path)}: written", err=True)

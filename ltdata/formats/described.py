@@ -1,6 +1,5 @@
 """Descriptions of a build's files for other tools: a wids index of its shards, a Croissant record of all it has."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ltdata.errors import UsageError
-from ltdata.files import sha256_file
+from ltdata.files import published_digest, sha256_file
 from ltdata.manifest import SAMPLES_NAME, Manifest, Shard
 from ltdata.reader import read_shard, walk
 from ltdata.samples import Samples
@@ -41,7 +40,7 @@ def wids_bytes(manifest: Manifest, split: str, *, folder: Path | None, out: Path
         "shardlist": [
             {
                 "url": quote(_relative(folder, shard.path, out), safe="/:"),
-                "md5sum": hashlib.md5(read_shard(folder, shard), usedforsecurity=False).hexdigest(),
+                "md5sum": published_digest("md5", read_shard(folder, shard)),
                 "nsamples": shard.num_samples,
                 "filesize": shard.bytes,
             }

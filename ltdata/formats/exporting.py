@@ -10,7 +10,7 @@ import numpy as np
 
 from ltdata import output
 from ltdata.errors import MismatchError, OutputError, UsageError
-from ltdata.files import exclusive, output_errors, staged_folder, write_atomic
+from ltdata.files import exclusive, make_folder, staged_folder, write_atomic
 from ltdata.formats import arrays, described, huggingface, jsons, parquet, text
 from ltdata.lists import path_fault
 from ltdata.manifest import Manifest
@@ -175,8 +175,7 @@ def _write_file(out: Path, data: bytes, *, force: bool) -> Path:
         raise OutputError(f"{out}: is a folder; name a file")
     if out.exists() and not force:
         raise UsageError(f"{out}: exists; choose another --out, or --force to replace it")
-    with output_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomic(out, data)
     return out
 

@@ -6,7 +6,6 @@ allows nothing but the one script and the one style sheet inside it, by their SH
 
 from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ltdata import __version__, fits, histogram
+from ltdata.files import sha256
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 from ltdata.overlap import Overlap

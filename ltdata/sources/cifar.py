@@ -6,7 +6,6 @@ Every form gives the same arrays in the same order. A digest is checked before a
 """
 
 import gzip
-import hashlib
 import io
 import tarfile
 import zlib
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.files import published_digest, sha256_bytes, sha256_open
 from ltdata.images import Pixels
 from ltdata.sources import download, pickles
 from ltdata.sources.cifar_forms import CIFAR10, CIFAR100, HOME, Cifar, Layout
@@ -128,7 +128,7 @@ def _read(layout: Layout, path: Path, *, accept: bool) -> _Found:
             }
             return _Found(layout, path, files, mismatches)
         with path.open("rb") as archive:
-            digest = "sha256:" + hashlib.file_digest(archive, "sha256").hexdigest()
+            digest = "sha256:" + sha256_open(archive)
             mismatches = {}
             if digest != layout.archive_digest:
                 mismatches = {layout.archive: (digest, layout.archive_digest)}
@@ -142,7 +142,7 @@ def _read(layout: Layout, path: Path, *, accept: bool) -> _Found:
 
 def _digest_like(data: bytes, published: str) -> str:
     kind = published.partition(":")[0]
-    return f"{kind}:{hashlib.new(kind, data, usedforsecurity=False).hexdigest()}"
+    return f"{kind}:{published_digest(kind, data)}"
 
 
 def _members(archive: IO[bytes], folder: str, wanted: list[str], path: Path) -> dict[str, bytes]:
@@ -191,7 +191,7 @@ def _source(dataset: Cifar, found: _Found) -> Source:
     for split, stems in (("train", dataset.train_files), ("test", dataset.test_files)):
         parts = [_parsed(found, stem + suffix, parse) for stem in stems]
         pixels = np.concatenate([part[0] for part in parts]).reshape(-1, 3, _SIDE_PX, _SIDE_PX)
-        pixels_sha256[split] = hashlib.sha256(pixels.tobytes()).hexdigest()
+        pixels_sha256[split] = sha256_bytes(pixels.tobytes())
         splits[split] = SourceSplit(
             labels=np.array([label for part in parts for label in part[1]], dtype=np.int64),
             images=Pixels(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))),
@@ -270,4 +270,4 @@ def _class_names(dataset: Cifar, found: _Found, *, pickled: bool) -> tuple[str, 
 
 
 def _names_digest(names: tuple[str, ...]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return sha256_bytes("\n".join(names).encode())

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from ltdata.errors import MismatchError, SourceMissingError
-from ltdata.files import exclusive, flush_to_disk, output_errors, sha256_file
+from ltdata.files import commit, exclusive, growing_file, output_errors, sha256_file
 from ltdata.lists import blob_sha1
 
 _CHUNK_BYTES = 1 << 18
@@ -69,7 +69,7 @@ def fetch(url: str, target: Path, digest: str, *, progress: bool = False) -> Non
         if found != digest:
             part.unlink()
             raise MismatchError(f"{url}: digest {found}, published {digest}; the download was dropped, {advice}")
-        part.replace(target)
+        commit(part, target)
 
 
 # The disk's trouble, not the network's.
@@ -98,7 +98,7 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
         length = response.headers.get("Content-Length")
         total = done + int(length) if length and re.fullmatch("[0-9]+", length) else None
         with (
-            part.open("ab" if resumed else "wb") as file,
+            growing_file(part, anew=not resumed) as file,
             tqdm(
                 total=total, initial=done, unit="B", unit_scale=True, desc=part.stem, disable=None if progress else True
             ) as bar,
@@ -107,6 +107,5 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
                 done += len(chunk)
-            flush_to_disk(file.fileno())
         if total is not None and done < total:
             raise ConnectionError(f"the connection broke off at {done} of {total} bytes")

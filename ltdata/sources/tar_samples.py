@@ -8,7 +8,6 @@ A sample is what has one key: a member's name up to the first dot of its file na
 (('train/n01440764_10026', 'jpeg'), ('img', 'v1.jpg'), None)
 """
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any
 
 from ltdata import images
 from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.files import sha256
 from ltdata.lists import path_fault, printable, text_fault
 from ltdata.sources.folder import IMAGE_SUFFIXES
 from ltdata.tar import Archive, Member
@@ -166,7 +166,7 @@ class _Reading:
                 f"{self._place}: {member.name!r} has {member.size:,} bytes, at most {_MOST_IMAGE_BYTES:,} are read; "
                 "take the sample out"
             )
-        digest, start = hashlib.sha256(), b""
+        digest, start = sha256(), b""
         for chunk in self._archive.content():
             start = start or chunk[:16]
             digest.update(chunk)
