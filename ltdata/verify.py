@@ -1,6 +1,8 @@
 """Verify a built folder: every byte of every shard, every row, every count, every digest, every image."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,18 @@ from tqdm import tqdm
 from ltdata import index
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.index import Located
-from ltdata.manifest import Manifest, Shard
-from ltdata.reader import Store, decode_named, open_store, read_manifest, read_samples, read_shard, walk
+from ltdata.manifest import MANIFEST_NAME, Manifest, Shard
+from ltdata.reader import (
+    Store,
+    decode_named,
+    open_store,
+    read_inside,
+    read_manifest,
+    read_samples,
+    read_shard,
+    shard_plans,
+    walk,
+)
 from ltdata.samples import Samples
 from ltdata.shards import key
 
@@ -20,9 +32,9 @@ def verify(folder: Path, *, images: bool = True, workers: int = 1, progress: boo
     """Check that a built folder is whole and unchanged; return its manifest.
 
     Reads each shard once: its size and SHA-256, and of every sample inside the header, the key, the label, the
-    image's digest, and whether it decodes. Rows against their digests and counts; the index against the shards; no
-    other tar in the folder. A folder without shards is checked for what it has; of a view, its base is checked, and
-    the shards that hold images of it.
+    image's digest, and whether it decodes. Rows against their digests and counts; which rows lie in which shard, and
+    the index, against the rows; no other tar in the folder. A folder without shards is checked for what it has; of a
+    view, its base is checked, and the shards that hold images of it.
 
     Args:
         folder: of a build, a manifest without images, or a view.
@@ -54,8 +66,10 @@ def verify(folder: Path, *, images: bool = True, workers: int = 1, progress: boo
             if sum(shard.num_samples for shard in split.shards) != split.num_samples
         ]
         own = Store(folder, manifest, samples, {name: np.arange(len(rows)) for name, rows in samples.items()})
+        if manifest.verified is None:
+            faults.append(f"{folder / MANIFEST_NAME}: does not say whether its source was verified; build it again")
         located, found = _check_shards(own, images=images, workers=workers, progress=progress)
-        faults += found or _index_faults(own, located)
+        faults += found or _plan_faults(own, located) or _index_faults(own, located)
     if manifest.view_of is not None and samples:
         try:
             base = open_store(folder, manifest, samples)
@@ -113,13 +127,34 @@ def _check_shards(
     return located, faults
 
 
+def _plan_faults(store: Store, located: dict[str, list[Located]]) -> list[str]:
+    """List what lies elsewhere than where rows, groups and seed put it, in a build whose shards are right."""
+    faults = []
+    for name, samples in store.samples.items():
+        plans = shard_plans(store.manifest, name, samples)
+        if plans is None:
+            faults.append(
+                f"{store.folder / MANIFEST_NAME}: its {name} shards are not those of its rows, groups and seed; build "
+                "the data set again"
+            )
+            continue
+        faults += [
+            f"{store.folder / plan.path}: holds other rows than belong there, or in another order; build it again"
+            for plan, found in zip(plans, located[name], strict=True)
+            if not np.array_equal(plan.rows, found.rows)
+        ]
+    return faults
+
+
 def _index_faults(store: Store, located: dict[str, list[Located]]) -> list[str]:
     """List what is wrong with the index of a build whose shards are right."""
     cache = store.folder / index.INDEX_NAME
-    if not store.samples or not cache.is_file():
+    if not store.samples or not os.path.lexists(cache):
         return []
-    if index.matches(cache.read_bytes(), index.columns(store.manifest, store.samples, located)):
-        return []
+    with suppress(MismatchError, OSError):
+        data = read_inside(store.folder, index.INDEX_NAME)
+        if index.matches(data, index.columns(store.manifest, store.samples, located)):
+            return []
     return [f"{cache}: is not the index of these shards; delete it, nothing here needs it"]
 
 
