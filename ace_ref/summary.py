@@ -1,17 +1,21 @@
 """Several results beside each other: one row per split and method, mean and standard deviation over seeds."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ace_ref import recipe as recipes
 from ace_ref.recipe import Recipe
+from ace_ref.results import SCHEMA_VERSION
 from ltdata.errors import LtdataError, MismatchError
 from ltdata.groups import GROUP_NAMES
 from ltdata.seeds import Spread, spread
 
 COLUMNS = ("overall", *GROUP_NAMES)
+# What reading a file makes of one that holds no record of a training
+NO_RESULT = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,39 @@ def summarise(found: Sequence[Mapping[str, Any]]) -> list[Row]:
             together.items(), key=lambda item: item[0][:6]
         )
     ]
+
+
+def check(result: Mapping[str, Any]) -> None:
+    """Raise one of `NO_RESULT` if a record cannot be one of `ace_ref.train`."""
+    version, seed, last = result["schema_version"], result["seed"], result["accuracy"]["last"]
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {version!r}, this ace_ref reads {SCHEMA_VERSION}")
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"seed {seed!r}")
+    epochs, losses, tested, overall = curves(result)
+    if not epochs or not all(type(epoch) is int for epoch in [*epochs, *tested]):
+        raise ValueError("history: no epochs")
+    for value in [*overall, *(last[column] for column in COLUMNS if last[column] is not None)]:
+        if not 0 <= float(value) <= 100:
+            raise ValueError(f"accuracy {value!r}")
+    if not all(math.isfinite(loss) for loss in losses):
+        raise ValueError("history: a loss is not finite")
+    for name in ("parameters", "flops_per_image"):
+        if type(result[name]) is not int or not 0 <= result[name] < 2**63:
+            raise ValueError(f"{name} {result[name]!r}")
+    summarise([result])
+
+
+def curves(result: Mapping[str, Any]) -> tuple[list[int], list[float], list[int], list[float]]:
+    """Return what a result's curves are made of: epochs and loss of expert 1, evaluated epochs and test accuracy."""
+    history = result["history"]
+    tested = [record for record in history if "test" in record]
+    return (
+        [record["epoch"] for record in history],
+        [record["loss"][0] for record in history],
+        [record["epoch"] for record in tested],
+        [record["test"]["overall"] for record in tested],
+    )
 
 
 def label(result: Mapping[str, Any], recipe: Recipe) -> str:
