@@ -7,6 +7,7 @@ more: `momentum:NAME` of the optimizer and, where an average is evaluated, the w
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +27,17 @@ from ltdata.files import write_atomic
 from ltdata.manifest import Manifest
 
 FORMAT = "ace_ref-2"
+_SPLIT = ("name", "content_sha256", "samples_sha256")  # what is looked at when it is read
+# What a file that anybody may have written makes of safetensors, JSON, the recipe and the network
+_UNREADABLE = (
+    SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError,
+    LtdataError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Hold how far a training is.
+    """Hold how far a training is; what cannot be is a `ValueError`.
 
     Attributes:
         epoch: epochs that are over.
@@ -47,6 +54,19 @@ class Progress:
     loss_sum: tuple[float, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        records = all(
+            isinstance(record, dict) and type(record.get("epoch")) is int and isinstance(record.get("loss"), list)
+            for record in self.history
+        )
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (*self.loss_sum, self.seconds))
+        if not (type(self.epoch) is int and type(self.step) is int and self.epoch >= 0 and self.step >= 0):
+            raise ValueError(f"epoch {self.epoch!r}, step {self.step!r}: whole numbers of 0 or more are needed")
+        if not numbers or self.seconds < 0:
+            raise ValueError(f"loss_sum {self.loss_sum!r:.80}, seconds {self.seconds!r}: finite numbers are needed")
+        if not records or [record["epoch"] for record in self.history] != list(range(1, self.epoch + 1)):
+            raise ValueError(f"history: a record of each of its {self.epoch} epochs is needed")
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,17 @@ def make_network(recipe: Recipe, *, experts: int, num_classes: int, seed: int = 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
     """Write a checkpoint, atomically; the same weights give the same bytes."""
+    header, tensors = _content(checkpoint, progress)
+    # One entry: safetensors writes several in an order that changes from run to run.
+    write_atomic(path, save(tensors, metadata={"ace_ref": json.dumps(header, sort_keys=True)}))
+
+
+def fingerprint(checkpoint: Checkpoint, progress: Progress) -> str:
+    """Compute the SHA-256 that a checkpoint of a training would hold: of all that going on follows from."""
+    return str(_content(checkpoint, progress)[0]["sha256"])
+
+
+def _content(checkpoint: Checkpoint, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = dict(checkpoint.model.state_dict())
     header: dict[str, Any] = {
         "format": FORMAT,
@@ -110,8 +141,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | Non
         header["progress"] = {name: value for name, value in named.items() if name != "tensors"}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header["sha256"] = _digest(header, tensors)
-    # One entry: safetensors writes several in an order that changes from run to run.
-    write_atomic(path, save(tensors, metadata={"ace_ref": json.dumps(header, sort_keys=True)}))
+    return header, tensors
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -137,18 +167,34 @@ def load_progress(path: Path) -> tuple[Checkpoint, Progress | None]:
             raise ValueError(f"format {header['format']!r}, this ace_ref reads {FORMAT!r}")
         if header.pop("sha256") != _digest(header, tensors):
             raise ValueError("its digest does not match")
-        recipe = recipes.from_json(header["recipe"])
+        recipe, split, seed = recipes.from_json(header["recipe"]), dict(header["split"]), header["seed"]
+        if type(seed) is not int or not recipe.mean or not all(type(split[name]) is str for name in _SPLIT):
+            raise ValueError("its seed, its recipe's mean or its split cannot be")
         targets = np.array(header["targets"], dtype=bool)
         model = make_network(recipe, experts=targets.shape[0], num_classes=targets.shape[1])
-        model.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
-        checkpoint = Checkpoint(model, recipe, targets, dict(header["split"]), int(header["seed"]))
+        weights = {name: tensor for name, tensor in tensors.items() if ":" not in name}
+        check_tensors(weights, model.state_dict())
+        model.load_state_dict(weights)
+        checkpoint = Checkpoint(model, recipe, targets, split, seed)
         if "progress" not in header:
             return checkpoint, None
         kept: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in header["progress"].items()}
         return checkpoint, Progress(**kept, tensors={name: t for name, t in tensors.items() if ":" in name})
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError, LtdataError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except _UNREADABLE as error:
+        reason = (
+            f"no {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [type(error).__name__])[0]
+        )
         raise MismatchError(f"{path}: not a whole ace_ref checkpoint ({reason}); train again") from error
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` if tensors have other names, types or shapes than expected, or numbers that are not finite."""
+    for name in sorted({*found, *expected}):
+        there, here = (f"{t[name].dtype} {list(t[name].shape)}" if name in t else "none" for t in (found, expected))
+        if there != here:
+            raise ValueError(f"tensor {name}: {there}, expected is {here}")
+        if not bool(found[name].isfinite().all()):
+            raise ValueError(f"tensor {name}: a number is not finite")
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -2,13 +2,13 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ace_ref.summary import COLUMNS, Row
+from ace_ref.summary import COLUMNS, Row, curves
 from ltdata.errors import LtdataError
 
 if TYPE_CHECKING:
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#999999")  # Okabe and Ito
 _ROWS_WITH_LARGE_LABELS = 4
-
-
-def curves(result: Mapping[str, Any]) -> tuple[list[int], list[float], list[int], list[float]]:
-    """Return what a result's curves are made of: epochs and loss of expert 1, evaluated epochs and test accuracy."""
-    history = result["history"]
-    tested = [record for record in history if "test" in record]
-    return (
-        [record["epoch"] for record in history],
-        [record["loss"][0] for record in history],
-        [record["epoch"] for record in tested],
-        [record["test"]["overall"] for record in tested],
-    )
 
 
 def draw(rows: Sequence[Row]) -> dict[str, bytes]:

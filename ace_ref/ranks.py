@@ -5,18 +5,20 @@ The loss sees the logits of the whole batch (`gather`), so an expert's mean is o
 are, and N ranks compute what one does, up to the statistics of batch norm.
 """
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from ltdata.errors import UsageError
+from ltdata.errors import LtdataError, UsageError
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for the others ends with an error
 
@@ -49,14 +51,62 @@ def from_environment() -> Ranks:
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Connect the processes while the block runs: nccl between CUDA devices, else gloo."""
+    """Connect the processes while the block runs: nccl between CUDA devices, else gloo.
+
+    Raises:
+        LtdataError: another one has ended, or takes too long.
+    """
     if ranks.world == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
-    yield
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        yield
+    except RuntimeError as error:
+        if isinstance(error, LtdataError) or not _of_another(error):
+            raise
+        reason = str(error).partition("\n")[0].partition(". ")[0].rpartition("] ")[2]  # not torch's place and advice
+        raise LtdataError(
+            f"rank {ranks.rank} of {ranks.world}: another rank has ended, or takes too long ({reason}); it says why"
+        ) from error
     # Not after an error: with nccl it would wait for the other ranks, and torchrun for the end of this one.
     dist.destroy_process_group()
+
+
+def _of_another(error: RuntimeError) -> bool:
+    """Say whether an error is of the connection to the others: gloo has no class for it, its source files are named."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def agree(named: Mapping[str, Any], ranks: Ranks) -> None:
+    """Have all ranks compare what each has; without that they would train apart, or one wait for another for ever.
+
+    Args:
+        named: plain values by name.
+        ranks: of this process.
+
+    Raises:
+        UsageError: one has other values than the first; on every rank.
+    """
+    if ranks.world == 1:
+        return
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    text = torch.frombuffer(bytearray(json.dumps(named).encode()), dtype=torch.uint8).to(device)
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(ranks.world)]
+    dist.all_gather(lengths, torch.tensor([len(text)], device=device))
+    longest = int(torch.stack(lengths).max())
+    texts = [torch.empty(longest, dtype=torch.uint8, device=device) for _ in lengths]
+    dist.all_gather(texts, nn.functional.pad(text, (0, longest - len(text))))
+    first, *others = (
+        json.loads(bytes(found[: int(length)].tolist())) for found, length in zip(texts, lengths, strict=True)
+    )
+    for rank, other in enumerate(others, start=1):
+        differing = [name for name in {**first, **other} if other.get(name) != first.get(name)]
+        if differing:
+            shown = ", ".join(f"{name} {other.get(name)!r}, not {first.get(name)!r}" for name in differing)
+            raise UsageError(
+                f"rank {rank} has {shown}, as rank 0; start all with one command, on the same shards and output folder"
+            )
 
 
 def gather(values: Tensor, ranks: Ranks) -> Tensor:

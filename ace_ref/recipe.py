@@ -13,6 +13,7 @@ import math
 import tomllib
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -25,6 +26,7 @@ SCHEDULES = ("multistep", "cosine")
 CROPS = ("pad", "resized")
 SAMPLERS = tuple(name for name in sampling.SAMPLERS if name != "power")  # which takes a value that is not in a recipe
 PRECISIONS = ("float32", "bfloat16")
+_MOST = {float: 3.4e38, int: 2**31 - 1, bool: 1}  # of float32 and int32
 _KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
 
@@ -149,12 +151,17 @@ class Recipe:
             low = {"epochs": 1, "batch_size": 2, "crop_px": 1, "short_side_px": 1}.get(name, 0)
             if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:
                 raise UsageError(f"recipe: {name} {value}: a finite number of at least {low} is needed")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and abs(number) > _MOST[type(number)]:
+                    raise UsageError(f"recipe: {name} {number}: at most {_MOST[type(number)]} can be computed with")
         for name in ("lr", "head_scale"):
             if getattr(self, name) == 0:
                 raise UsageError(f"recipe: {name} 0.0: a number above 0 is needed")
         for name in ("ema_decay", "label_smoothing", "jitter"):
             if getattr(self, name) >= 1:
                 raise UsageError(f"recipe: {name} {getattr(self, name)}: a number below 1 is needed")
+        if self.lr_decay > 1:
+            raise UsageError(f"recipe: lr_decay {self.lr_decay}: a number of at most 1 is needed")
         if not (math.isfinite(self.agreement) and all(map(math.isfinite, self.adjustment))):
             raise UsageError("recipe: agreement and adjustment are finite numbers")
         self._check_milestones()
@@ -282,7 +289,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {text!r}: key=value is needed")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # of TOML, of thousands of digits, or of brackets
         return name.strip(), value.strip()
 
 
@@ -305,9 +312,10 @@ def _typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """Return `value` as the type `kind` of a field: a plain one, or a tuple of one."""
     item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
-    if item is None and (type(value) is kind or (kind is float and type(value) is int)):
-        return kind(value)
-    if item is not None and isinstance(value, list | tuple) and all(type(entry) in (int, item) for entry in value):
-        return tuple(item(entry) for entry in value)
+    with suppress(OverflowError):  # a whole number too large for a float
+        if item is None and (type(value) is kind or (kind is float and type(value) is int)):
+            return kind(value)
+        if item is not None and isinstance(value, list | tuple) and all(type(entry) in (int, item) for entry in value):
+            return tuple(item(entry) for entry in value)
     expected = _KINDS[kind] if item is None else f"a list, each {_KINDS[item]},"
     raise UsageError(f"recipe: {name} {value!r}: {expected} is needed")

@@ -7,7 +7,6 @@ are marked. With `--out` it writes, per split and setting, the training curves a
 """
 
 import json
-import math
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import click
 
 from ace_ref import figures, summary
-from ace_ref.results import SCHEMA_VERSION
 from ace_ref.summary import COLUMNS, Row
 from ltdata import console
 from ltdata.errors import MismatchError, SourceMissingError
@@ -43,28 +41,10 @@ def load_results(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _check(result)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        summary.check(result)
+    except summary.NO_RESULT as error:
         raise MismatchError(f"{path}: not a result of ace_ref.train ({type(error).__name__}: {error})") from error
     return result
-
-
-def _check(result: dict[str, Any]) -> None:
-    """Raise ValueError, KeyError or TypeError if a record cannot be one of `ace_ref.train`."""
-    version, seed, last = result["schema_version"], result["seed"], result["accuracy"]["last"]
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"schema_version {version!r}, this ace_ref reads {SCHEMA_VERSION}")
-    if type(seed) is not int or seed < 0:
-        raise ValueError(f"seed {seed!r}")
-    epochs, losses, tested, overall = figures.curves(result)
-    if not epochs or not all(type(epoch) is int for epoch in [*epochs, *tested]):
-        raise ValueError("history: no epochs")
-    for value in [*overall, *(last[column] for column in COLUMNS if last[column] is not None)]:
-        if not 0 <= float(value) <= 100:
-            raise ValueError(f"accuracy {value!r}")
-    if not all(math.isfinite(loss) for loss in losses):
-        raise ValueError("history: a loss is not finite")
-    summary.summarise([result])
 
 
 def published(split: str) -> list[tuple[str, float]]:

@@ -89,3 +89,23 @@ def table(split: Mapping[str, str], accuracy: Mapping[str, Any], *, title: str, 
         cells = (row[column] for column in _COLUMNS)
         lines.append(f"{name:24}" + "".join(f"{in_percent(cell):>9}" for cell in cells))
     return "\n".join(lines)
+
+
+def described(result: Mapping[str, Any]) -> str:
+    """Lay a result out for people: its table, then what its training took."""
+    recipe, accuracy, shown = result["recipe"], result["accuracy"], result.get("evaluated_on", "test")
+    title = (
+        f"{result['method']}, recipe {result['recipe_name']}, seed {result['seed']}, last of {recipe['epochs']} epochs,"
+    )
+    lines = [table(result["split"], accuracy["last"], title=title, evaluated_on=shown)]
+    best = accuracy["best_on_test"]
+    if best is not None and best["epoch"] != recipe["epochs"]:
+        overall = f"{best['overall']:.1f}, epoch {best['epoch']}"
+        lines.append(f"(best of the evaluated epochs ON THE {shown.upper()} SET: {overall})")
+    if "val" in accuracy:
+        lines.append(f"validation, {recipe['val_per_class']} images per class: {accuracy['val']['overall']:.1f}")
+    lines.append(
+        f"{result['parameters']:,} parameters, {result['flops_per_image'] / 1e6:.1f} MFLOP per image, "
+        f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
+    )
+    return "\n".join(lines)

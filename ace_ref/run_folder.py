@@ -5,7 +5,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from ace_ref import recipe as recipes
-from ace_ref import results, state
+from ace_ref import results, state, summary
 from ace_ref.checkpoint import Checkpoint, load_progress, save_checkpoint
+from ace_ref.logs import LOG_NAME
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
-from ltdata.errors import MismatchError, UsageError
+from ltdata.errors import LtdataError, MismatchError, UsageError
 from ltdata.files import output_errors, sha256_file, write_atomic
 
 RESULT_NAME = "result.json"
@@ -31,16 +32,30 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
 
     Raises:
         UsageError: the folder holds another training, or an unfinished one that is not to be resumed.
+        MismatchError: what it holds is damaged.
+        OutputError: it cannot be written.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / ".probe", b"")
         (folder / ".probe").unlink()
+        for name in (RESULT_NAME, MODEL_NAME, LOG_NAME, CHECKPOINTS_NAME):
+            path = folder / name
+            if path.exists() and not (path.is_dir() if name == CHECKPOINTS_NAME else path.is_file()):
+                raise OSError(f"{name} is no {'folder' if name == CHECKPOINTS_NAME else 'regular file'}")
     if force:
         return
     unfinished = bool(checkpoints(folder))
     if (folder / RESULT_NAME).exists():
-        if _result_of(folder, recipe, split, seed) is None:
+        try:
+            before = _read_result(folder)
+        except MismatchError as error:
+            if resume and unfinished:
+                return
+            raise MismatchError(
+                f"{error}; --resume writes it again from the last checkpoint, if there is one; --force trains anew"
+            ) from error
+        if not _is_of(before, recipe, split, seed):
             raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
         if finished(folder, recipe, split, seed) is None and not resume:
             raise MismatchError(
@@ -55,20 +70,32 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
 
 def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:
     """Return the result of this very training, if it lies in the folder and its model beside it, bit for bit."""
-    result, model = _result_of(folder, recipe, split, seed), folder / MODEL_NAME
-    whole = result is not None and model.is_file() and sha256_file(model) == result.get("model_sha256")
+    model = folder / MODEL_NAME
+    if not ((folder / RESULT_NAME).is_file() and model.is_file()):
+        return None
+    try:
+        result = _read_result(folder)
+    except MismatchError:
+        return None
+    whole = _is_of(result, recipe, split, seed) and sha256_file(model) == result.get("model_sha256")
     return result if whole else None
 
 
-def _result_of(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:
+def _read_result(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT_NAME
     try:
-        before: dict[str, Any] = json.loads((folder / RESULT_NAME).read_text(encoding="utf-8"))
-        trained = recipes.from_json(before["recipe"])  # which gives values that came later their defaults
-        asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
-        same = trained == asked and before["seed"] == seed
-        return before if same and before["split"] == split else None
-    except (OSError, ValueError, KeyError, TypeError):  # a UsageError is a ValueError
-        return None
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary.check(result)
+        results.described(result)
+    except summary.NO_RESULT as error:
+        raise MismatchError(f"{path}: not a result of ace_ref.train ({type(error).__name__}: {error})") from error
+    return result
+
+
+def _is_of(result: Mapping[str, Any], recipe: Recipe, split: dict[str, Any], seed: int) -> bool:
+    trained = recipes.from_json(result["recipe"])  # which gives values that came later their defaults
+    asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
+    return (trained, result["seed"], result["split"]) == (asked, seed, split)
 
 
 @contextmanager
@@ -104,23 +131,46 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / CHECKPOINTS_NAME).glob("*.safetensors"), reverse=True)
 
 
-def go_on(training: Training, folder: Path) -> None:
-    """Put a training where its newest whole checkpoint is, if there is one."""
-    paths = checkpoints(folder)
-    for path in paths:
+def go_on(training: Training, folder: Path) -> dict[Path, str]:
+    """Put a training where its newest good checkpoint is, if it has any checkpoint.
+
+    Returns:
+        The newer ones, and why each is refused; see `set_aside`.
+
+    Raises:
+        MismatchError: it has some, and none is good.
+    """
+    refused: dict[Path, str] = {}
+    for path in checkpoints(folder):
         try:
+            if not path.is_file():
+                raise MismatchError(f"{path}: is no file")
             checkpoint, progress = load_progress(path)
-        except MismatchError as error:
-            reason = str(error).removesuffix("; train again")
-            if path == paths[-1]:
-                raise MismatchError(f"{reason}; there is no other to go on from, --force trains anew") from error
-            click.echo(f"ace_ref.train: {reason}; going on from the one before", err=True)
-            continue
-        if progress is None:
-            raise MismatchError(f"{path}: holds weights only, nothing to go on from")
-        _refuse_another(path, checkpoint, training)
-        state.resume(training, checkpoint, progress)
-        return
+            _refuse_another(path, checkpoint, training)
+            if progress is None:
+                raise MismatchError(f"{path}: holds weights only, nothing to go on from")
+            state.resume(training, checkpoint, progress)
+        except LtdataError as error:
+            refused[path] = str(error).removesuffix("; train again")
+        except ValueError as error:
+            refused[path] = f"{path}: not a checkpoint of this training ({error})"
+        else:
+            return refused
+    if refused:
+        others = f"nor are the {len(refused) - 1} before it" if len(refused) > 1 else "there is no other"
+        raise MismatchError(
+            f"{next(iter(refused.values()))}; {others} to go on from; choose another --out, or --force trains anew"
+        )
+    return refused
+
+
+def set_aside(refused: Mapping[Path, str]) -> None:
+    """Rename refused checkpoints to ``NAME.refused``, and say so: no later one is counted or dropped for their sake."""
+    for path, reason in refused.items():
+        aside = path.with_name(f"{path.name}.refused")
+        with output_errors(aside):
+            path.rename(aside)
+        click.echo(f"ace_ref.train: {reason}; set aside as {aside.name}, going on from the one before", err=True)
 
 
 def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
@@ -128,9 +178,7 @@ def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> N
     there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
     differing = [f"{name} {there.get(name)!r}, not {here[name]!r}" for name in here if there.get(name) != here[name]]
     if differing:
-        raise MismatchError(
-            f"{path}: is of another training ({'; '.join(differing)}); choose another --out, or --force trains anew"
-        )
+        raise MismatchError(f"{path}: is of another training ({'; '.join(differing)})")
 
 
 def write_result(folder: Path, training: Training, result: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ace_ref import optimizer, resident
-from ace_ref.checkpoint import Checkpoint, Progress, describe_split, make_network
+from ace_ref.checkpoint import Checkpoint, Progress, check_tensors, describe_split, fingerprint, make_network
 from ace_ref.draws import Split
 from ace_ref.loss import LossTerms, make_terms
 from ace_ref.network import AceNetwork
@@ -58,6 +58,11 @@ class Training:
     def evaluated(self) -> Checkpoint:
         """Return the network to evaluate: the average where there is one."""
         return Checkpoint(self.average or self.model, self.recipe, self.targets, self.split, self.seed)
+
+    def place(self) -> dict[str, Any]:
+        """Return where it is, and a digest of all that it goes on from."""
+        content = fingerprint(self.evaluated(), self.progress())
+        return {"epoch": self.epoch, "step": self.step, "weights": content[:16]}
 
     def progress(self) -> Progress:
         """Return all else that going on needs."""
@@ -120,7 +125,12 @@ def begin(recipe: Recipe, manifest: Manifest, training: Split, *, seed: int = 0)
 
 
 def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> None:
-    """Put a training where a checkpoint of it was; the caller has compared recipe, split and seed."""
+    """Put a training where a checkpoint of it was; the caller has compared recipe, split and seed.
+
+    Raises:
+        ValueError: there is no such place in the training, or a tensor is missing or none of its; nothing has changed.
+    """
+    _check_place(training, progress)
     weights = checkpoint.model.state_dict()
     if training.average is not None:
         training.average.load_state_dict(weights)
@@ -133,6 +143,22 @@ def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> No
     training.epoch, training.step, training.seconds = progress.epoch, progress.step, progress.seconds
     training.loss_sum = torch.tensor(progress.loss_sum, device=next(training.model.parameters()).device)
     training.history = list(progress.history)
+
+
+def _check_place(training: Training, progress: Progress) -> None:
+    last = (training.recipe.epochs, 0)
+    steps = int(training.class_counts.sum()) // training.recipe.batch_size
+    if (progress.epoch, progress.step) > last or progress.step >= steps:
+        raise ValueError(f"epoch {progress.epoch}, step {progress.step} of a training of {last[0]} epochs of {steps}")
+    if len(progress.loss_sum) not in (0, len(training.targets)):
+        raise ValueError(f"loss_sum: {len(progress.loss_sum)} numbers, one for each of {len(training.targets)} experts")
+    momentum = {f"momentum:{name}": parameter for name, parameter in training.model.named_parameters()}
+    expected: dict[str, Tensor] = {}
+    if training.recipe.momentum or momentum.keys() & progress.tensors.keys():  # on CUDA there always is one
+        expected |= momentum
+    if training.average is not None:
+        expected |= {f"trained:{name}": tensor for name, tensor in training.model.state_dict().items()}
+    check_tensors(progress.tensors, expected)
 
 
 def terms_of(training: Training, device: torch.device) -> LossTerms:

@@ -74,13 +74,17 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             stack.enter_context(run_folder.no_empty_folder(folder))
             run_folder.claim(folder, job.recipe, split, seed, resume=job.resume, force=job.force)
         before = None if job.force else run_folder.finished(folder, job.recipe, split, seed)
+        ranks.agree({"a finished training": before is not None}, job.ranks)
         if before is not None:
             if first and job.progress:
                 click.echo(f"{folder}: this training is finished; --force trains it again", err=True)
             return before
         training = state.begin(job.recipe, job.manifest, job.images["train"], seed=seed)
-        if job.resume:
-            run_folder.go_on(training, folder)
+        refused = run_folder.go_on(training, folder) if job.resume else {}
+        if job.ranks.world > 1:
+            ranks.agree(training.place(), job.ranks)  # after which none reads a checkpoint any more
+        if first and job.resume:
+            run_folder.set_aside(refused)
         elif first:
             run_folder.clear(folder)
         log = Log(folder) if first else None
@@ -306,29 +310,33 @@ def command(
     here = ranks.from_environment()
     chosen = devices.choose_device(device, here.local)
     devices.make_deterministic()
-    manifest, place = loading.open_shards(shards)
-    evaluated_on = loading.evaluation_split(manifest)
-    source = str(manifest.source["id"])
-    name = recipe_name or recipes.default_name(source)
-    params = manifest.protocol.get("params", {})
-    recipe = recipes.load_recipe(
-        name, method, source=source, imbalance_factor=float(params.get("imbalance_factor") or 0)
-    )
-    recipe = recipe.with_epochs(epochs) if epochs is not None else recipe
-    recipe = recipe.with_values({} if val_per_class is None else {"val_per_class": val_per_class})
-    recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
-    folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
-    for folder in folders.values():
-        reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
-    if resident_gb is not None and math.isnan(resident_gb):
-        raise UsageError("--resident-gb nan: a number of 0 or more is needed")
-    memory = Memory(chosen, resident_gb, cache)
-    alone = here.world == 1
-    if together is None:
-        together = len(folders) if alone and chosen.type == "cuda" else 1
     with ExitStack() as stack:
         stack.enter_context(_enough_memory())
-        stack.enter_context(ranks.joined(here, chosen))
+        stack.enter_context(ranks.joined(here, chosen))  # before all else, so that the others see one that ends
+        manifest, place = loading.open_shards(shards)
+        evaluated_on = loading.evaluation_split(manifest)
+        source = str(manifest.source["id"])
+        name = recipe_name or recipes.default_name(source)
+        params = manifest.protocol.get("params", {})
+        recipe = recipes.load_recipe(
+            name, method, source=source, imbalance_factor=float(params.get("imbalance_factor") or 0)
+        )
+        recipe = recipe.with_epochs(epochs) if epochs is not None else recipe
+        recipe = recipe.with_values({} if val_per_class is None else {"val_per_class": val_per_class})
+        recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
+        folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
+        for folder in folders.values():
+            reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
+        if resident_gb is not None and math.isnan(resident_gb):
+            raise UsageError("--resident-gb nan: a number of 0 or more is needed")
+        if recipe.batch_size % here.world:
+            raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {here.world} processes")
+        alone = here.world == 1
+        if together is None:
+            together = len(folders) if alone and chosen.type == "cuda" else 1
+        asked = {"--resume": resume, "--force": force, "--eval-every": eval_every, "--together": together}
+        ranks.agree({**describe_split(manifest), **dataclasses.asdict(recipe), "seeds": list(folders), **asked}, here)
+        memory = Memory(chosen, resident_gb, cache)
         images = {
             use: loading.load_split(place, manifest, split, recipe, memory, progress=not quiet)
             for use, split in (("train", "train"), ("test", evaluated_on))
@@ -349,7 +357,8 @@ def command(
             done += found
             for result, (_, folder) in zip(found, part, strict=True):
                 if here.rank == 0 and not as_json:
-                    _print(result, folder)
+                    click.echo(results.described(result))
+                    click.echo(f"result: {folder / run_folder.RESULT_NAME}")
     if here.rank:
         return
     if as_json:
@@ -363,27 +372,6 @@ def _folders(out: Path | None, name: str, seed: int, seeds: list[int] | None) ->
     if out is not None and seeds is None:
         return {seed: out}
     return {n: out / f"seed{n}" if out is not None else Path("runs") / f"{name}-seed{n}" for n in seeds or [seed]}
-
-
-def _print(result: dict[str, Any], folder: Path) -> None:
-    recipe, accuracy = result["recipe"], result["accuracy"]
-    title = (
-        f"{result['method']}, recipe {result['recipe_name']}, seed {result['seed']}, last of {recipe['epochs']} epochs,"
-    )
-    click.echo(
-        results.table(result["split"], accuracy["last"], title=title, evaluated_on=result.get("evaluated_on", "test"))
-    )
-    best = accuracy["best_on_test"]
-    if best is not None and best["epoch"] != recipe["epochs"]:
-        shown = result.get("evaluated_on", "test").upper()
-        click.echo(f"(best of the evaluated epochs ON THE {shown} SET: {best['overall']:.1f}, epoch {best['epoch']})")
-    if "val" in accuracy:
-        click.echo(f"validation, {recipe['val_per_class']} images per class: {accuracy['val']['overall']:.1f}")
-    click.echo(
-        f"{result['parameters']:,} parameters, {result['flops_per_image'] / 1e6:.1f} MFLOP per image, "
-        f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
-    )
-    click.echo(f"result: {folder / run_folder.RESULT_NAME}")
 
 
 def _short(message: str) -> bool:

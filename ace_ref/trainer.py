@@ -19,8 +19,8 @@ from ace_ref.draws import Draws, Split
 from ace_ref.loss import LossTerms
 from ace_ref.ranks import Ranks
 from ace_ref.state import Training, terms_of
-from ace_ref.step import Stepper, take_step
-from ltdata.errors import LtdataError, UsageError
+from ace_ref.step import Stepper, extent, take_step
+from ltdata.errors import LtdataError
 
 _CUDA_CHECK_STEPS = 50  # a look at the losses makes the host wait for the device
 
@@ -63,12 +63,10 @@ def steps(
         graph: on one CUDA device, replay the step as a CUDA graph; else call by call.
 
     Raises:
-        LtdataError: a loss is not finite.
+        LtdataError: a loss is not finite, or what a step has made of the weights.
         StopError: `stopping` said so.
     """
     recipe, device = training.recipe, images.labels.device
-    if recipe.batch_size % ranks_.world:
-        raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {ranks_.world} processes")
     network = _wrapped(training, ranks_, device)
     alone = device.type == "cuda" and ranks_.world == 1
     stepper = Stepper(training, network, images, capture=graph) if alone else None
@@ -136,8 +134,8 @@ def _epoch(
     )
     unseen: list[Tensor] = []
     with closing(taken):  # which ends the threads that work ahead
-        for losses in taken:
-            unseen.append(losses)
+        for found in taken:
+            unseen.append(found)
             if len(unseen) == interval or training.step == last:
                 _check_finite(unseen, epoch, training.step, rates)
                 unseen = []
@@ -161,12 +159,12 @@ def _epoch(
 
 
 def _stepped(training: Training, stepper: Stepper, drawn: Draws, terms: LossTerms) -> Generator[Tensor, None, None]:
-    """Step on static tensors; yield each step's losses, (expert,)."""
+    """Step on static tensors; yield each step's losses, and `extent` after it, (2, expert)."""
     stepper.begin_epoch(drawn, terms)
     try:
         for step in range(training.step, len(drawn.index)):
             stepper.step()
-            yield stepper.losses[step]
+            yield stepper.found[step]
     finally:
         stepper.end_epoch()
 
@@ -174,14 +172,14 @@ def _stepped(training: Training, stepper: Stepper, drawn: Draws, terms: LossTerm
 def _batched(
     training: Training, network: nn.Module, images: Split, drawn: Draws, terms: LossTerms, ranks_: Ranks
 ) -> Generator[Tensor, None, None]:
-    """Step on batch after batch; yield each step's losses, (expert,)."""
+    """Step on batch after batch; yield each step's losses, and `extent` after it, (2, expert)."""
     for batch in dataset.batches(
         images, drawn, training.recipe, start=training.step, rank=ranks_.rank, world=ranks_.world
     ):
         losses = take_step(training, network, batch, terms, ranks_)
         training.loss_sum += losses
         training.step += 1
-        yield losses
+        yield torch.stack([losses, extent(training.model)])
 
 
 def _ready_to_save(training: Training, ranks_: Ranks) -> None:
@@ -197,15 +195,18 @@ def _ready_to_save(training: Training, ranks_: Ranks) -> None:
             )
 
 
-def _check_finite(losses: list[Tensor], epoch: int, step: int, rates: list[float]) -> None:
-    """Raise if one of the last steps' losses, of which the last one is number `step`, is not finite."""
-    if not losses:
+def _check_finite(found: list[Tensor], epoch: int, step: int, rates: list[float]) -> None:
+    """Raise if a loss of one of the last steps, the last one being number `step`, or an extent is not finite."""
+    if not found:
         return
-    table = torch.stack(losses).cpu()
+    table = torch.stack(found).cpu()
     wrong = (~table.isfinite()).nonzero()
     if len(wrong):
-        row, expert = (int(value) for value in wrong[0])
+        row, kind, expert = (int(value) for value in wrong[0])
+        loss = float(table[row, 0, expert])
+        what = "a gradient or a weight" if kind else "the loss"
+        value = f"not finite, with a loss of {loss:.4g}," if kind else f"{loss}"
         raise LtdataError(
-            f"the loss of expert {expert + 1} is {float(table[row, expert])} at epoch {epoch + 1}, "
-            f"step {step - len(losses) + row + 1}, learning rate {rates[expert]:.3g}: try a lower lr"
+            f"{what} of expert {expert + 1} is {value} at epoch {epoch + 1}, step {step - len(found) + row + 1}, "
+            f"learning rate {rates[expert]:.3g}: try a lower lr"
         )
