@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ltdata.errors import UsageError
 
 _MOST_CLASSES = 10_000_000
+MOST_IMAGES = 2**53  # in all: beyond it sums of floats lose images, and beyond 2**63 those of integers are negative
 
 
 def as_array(what: str, values: ArrayLike) -> NDArray[Any]:
@@ -56,7 +57,8 @@ def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
     """Return class counts as int64 (C,).
 
     Raises:
-        UsageError: they are not whole numbers of at least 0, or there are none.
+        UsageError: they are not whole numbers of at least 0, or there are none, or they add up to more than
+            `MOST_IMAGES`.
     """
     found = as_array("class_counts", class_counts)
     if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
@@ -64,6 +66,10 @@ def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
         raise UsageError(f"class_counts: {found.dtype} of shape {found.shape}{first}; whole numbers (C,) are needed")
     if found.min() < 0:
         raise UsageError(f"class_counts: class_counts[{found.argmin()}] is {found.min()}; 0 images or more are needed")
+    if found.sum(dtype=np.float64) > MOST_IMAGES:
+        raise UsageError(
+            f"class_counts: class_counts[{found.argmax()}] is {found.max()}; {MOST_IMAGES:,} images are the most in all"
+        )
     return found.astype(np.int64, copy=False)
 
 

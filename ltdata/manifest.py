@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ltdata import groups, profiles
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.files import sha256_bytes
+from ltdata.labels import MOST_IMAGES
 from ltdata.samples import Samples, content_digest, list_bytes, parse_rows, rows_to_bytes
 
 SCHEMA_VERSION = 1
@@ -58,6 +59,8 @@ class Split:
     def __post_init__(self) -> None:
         if sum(self.class_counts) != self.num_samples or min(self.class_counts, default=0) < 0:
             raise ValueError(f"class_counts add up to {sum(self.class_counts)}, num_samples is {self.num_samples}")
+        if self.num_samples > MOST_IMAGES:
+            raise ValueError(f"num_samples is {self.num_samples}, {MOST_IMAGES} at most are possible")
 
 
 @dataclass(frozen=True)
@@ -252,12 +255,11 @@ class Manifest:
                 raise ValueError(f"group rule {rule} with other borders than its own")
             _ = manifest.groups, dict(manifest.protocol["params"])
             check_imbalance(manifest.protocol, manifest.splits["train"].class_counts)
-            "".join([str(manifest.source["id"]), *manifest.splits]).encode()  # a lone surrogate has no digest
             # Names of splits and of the whole become parts of paths: of exports, of caches, of a training's folder.
             names = [name for name in (manifest.name, *manifest.splits) if not is_name(name)]
             if names:
                 raise ValueError(f"{names[0]!r} is none of ltdata's names")
-            again = json.loads(manifest.to_json())
+            again = json.loads(manifest.to_json().encode())  # a lone surrogate has no digest, and cannot be written
             other = [key for key in record if key not in again or again[key] != record[key]]
             if other:  # such as an optional key with a letter changed, which would be passed over
                 raise ValueError(f"{other[0]!r} is not as ltdata writes it")

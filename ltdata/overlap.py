@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 
@@ -62,7 +63,14 @@ class Overlap:
 
 
 def overlap(a: Manifest, b: Manifest) -> Overlap:
-    """Compare the class distributions of two splits, each with its own group rule."""
+    """Compare the class distributions of two splits, each with its own group rule.
+
+    Raises:
+        UsageError: one has no training image, and so no distribution.
+    """
+    for side in (a, b):
+        if not side.class_counts.any():
+            raise UsageError(f"{side.name}: has no training image, so that there is nothing to compare")
     matched_by = _match(a, b)
     moves = {before: dict.fromkeys(GROUP_NAMES, 0) for before in GROUP_NAMES}
     if matched_by is None:

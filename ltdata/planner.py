@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ltdata import groups
 from ltdata.errors import UsageError
+from ltdata.labels import check_counts
 
 PLANNERS = ("all", "mass", "groups", "cuts")
 
@@ -41,7 +42,7 @@ def target_categories(
         class_counts: training images per class, (C,).
         planner: one of `PLANNERS`.
         experts: K; 0: as many as the other values give, for ``all`` one. With ``groups``, 0 leaves out experts without
-            a class of their own.
+            an image of their own.
         thresholds: falling shares t of the images, one per further expert, for ``mass``.
         cuts: rising positions, one per further expert, for ``cuts``.
         group_rule: for ``groups``.
@@ -52,7 +53,9 @@ def target_categories(
     Raises:
         UsageError: a threshold or cut is out of range, or an expert would have nothing to learn.
     """
-    counts = np.asarray(class_counts)
+    counts = check_counts(class_counts)
+    if not counts.any():
+        raise UsageError(f"class_counts: {len(counts)} classes and not one image; there is nothing to learn from")
     if planner == "all":
         return np.ones((experts or 1, len(counts)), dtype=bool)
     order = np.lexsort((np.arange(len(counts)), -counts))
@@ -92,11 +95,14 @@ def _by_group(counts: NDArray[np.integer], experts: int, group_rule: str) -> NDA
     nested = [assigned >= first for first in range(len(groups.GROUP_NAMES))]
     if experts > len(nested):
         raise UsageError(f"experts {experts}: planner groups has {len(nested)} groups, for that many experts at most")
-    sizes = [len(counts), *(int(targets.sum()) for targets in nested[1:])]
+    sizes = [
+        int(counts.sum()),
+        *(int(counts[targets].sum()) for targets in nested[1:]),
+    ]  # images: a class may have none
     own = [k == 0 or 0 < sizes[k] < sizes[k - 1] for k in range(len(nested))]
     if experts and not all(own[:experts]):
         raise UsageError(
-            f"experts {experts}: under rule {group_rule} this split leaves expert {own.index(False) + 1} no classes of "
+            f"experts {experts}: under rule {group_rule} this split leaves expert {own.index(False) + 1} no images of "
             "its own; use fewer experts, or another planner"
         )
     nested[0] = np.ones(len(counts), dtype=bool)

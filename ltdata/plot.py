@@ -80,7 +80,7 @@ def _draw_classes(axes: "Axes", manifest: Manifest, found: FrequencyStats) -> No
     edges = np.arange(len(order) + 1) + 0.5
     for g, name in enumerate(GROUP_NAMES):
         group = found.groups[name]
-        if not group.classes:
+        if group.share is None:
             continue
         heights = np.where(groups[order] == g, counts[order], 0)
         axes.stairs(

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from ltdata import fits, groups
 from ltdata.errors import UsageError
 from ltdata.fits import Fit
+from ltdata.labels import check_counts
 
 
 @dataclass(frozen=True)
 class GroupStats:
-    """Count the classes and images of a shot group; share is of all images, 0 .. 1."""
+    """Count the classes and images of a shot group; share is of all images, 0 .. 1, None without a class."""
 
     classes: int
     images: int
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,12 @@ def frequency_stats(
         class_groups: shot group per class where it does not follow from the counts, (C,).
 
     Raises:
-        UsageError: there are no images, a count is negative, or the rule is unknown.
+        UsageError: there are no images, the counts are none, or the rule is unknown.
     """
-    n = np.asarray(class_counts, dtype=np.int64)
-    if n.ndim != 1 or n.sum() < 1 or n.min() < 0:
-        raise UsageError("class counts: at least one image and no negative count are needed")
+    n = check_counts(class_counts)
     total = int(n.sum())
+    if not total:
+        raise UsageError(f"class_counts: {len(n)} classes and not one image; statistics are of images")
     descending = np.sort(n)[::-1]
     share = n[n > 0] / total
     entropy = max(0.0, float(-(share * np.log2(share)).sum()))
@@ -105,7 +106,7 @@ def frequency_stats(
             name: GroupStats(
                 classes=int((assigned == g).sum()),
                 images=int(n[assigned == g].sum()),
-                share=float(n[assigned == g].sum() / total),
+                share=float(n[assigned == g].sum() / total) if (assigned == g).any() else None,
             )
             for g, name in enumerate(groups.GROUP_NAMES)
         },

@@ -72,8 +72,8 @@ def test_the_number_of_experts_can_be_asked_for():
     ("counts", "values", "words"),
     [
         ([500, 50, 5], {"planner": "groups", "experts": 4}, "experts 4: planner groups has 3 groups"),
-        ([500, 400, 300], {"planner": "groups", "experts": 2}, "expert 2 no classes of its own"),
-        ([50, 40, 3], {"planner": "groups", "experts": 3}, "expert 2 no classes of its own"),
+        ([500, 400, 300], {"planner": "groups", "experts": 2}, "expert 2 no images of its own"),
+        ([50, 40, 3], {"planner": "groups", "experts": 3}, "expert 2 no images of its own"),
         ([5, 3, 1], {"planner": "cuts", "cuts": (1,), "experts": 3}, "for 2 experts"),
     ],
 )

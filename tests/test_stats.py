@@ -63,7 +63,7 @@ def test_groups_add_up_to_the_whole(counts: list[int], rule: str) -> None:
     found = frequency_stats(np.array(counts), rule=rule)
     assert sum(group.classes for group in found.groups.values()) == found.classes
     assert sum(group.images for group in found.groups.values()) == found.images
-    assert math.isclose(sum(group.share for group in found.groups.values()), 1)
+    assert math.isclose(sum(group.share or 0 for group in found.groups.values()), 1)
 
 
 @given(some_counts, st.randoms(use_true_random=False))
@@ -119,7 +119,7 @@ def slow_gini_array(counts: NDArray[np.int64]) -> float:
 
 def test_an_empty_group_has_no_classes_no_images_and_no_share() -> None:
     few = frequency_stats(class_counts("exp", num_classes=100, n_max=500, imbalance_factor=10)).groups["few"]
-    assert (few.classes, few.images, few.share) == (0, 0, 0)
+    assert (few.classes, few.images, few.share) == (0, 0, None)
 
 
 def test_cifar100_lt_100_has_the_known_groups() -> None:
@@ -136,14 +136,14 @@ def test_figures_are_plain_json() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-@pytest.mark.parametrize("counts", [[0, 0], [3, -1], [[1, 2], [3, 4]]])
+@pytest.mark.parametrize("counts", [[0, 0], [3, -1], [[1, 2], [3, 4]], [2**63 - 1, 1], [1.5], [float("nan")]])
 def test_counts_that_cannot_be_are_refused(counts: list[int]) -> None:
-    with pytest.raises(UsageError, match="class counts"):
+    with pytest.raises(UsageError, match="class_counts"):
         frequency_stats(np.array(counts))
 
 
 def test_no_classes_at_all_are_refused() -> None:
-    with pytest.raises(UsageError, match="class counts"):
+    with pytest.raises(UsageError, match="class_counts"):
         frequency_stats(np.array([], dtype=np.int64))
 
 

@@ -169,7 +169,8 @@ def format_stats(manifest: Manifest, found: FrequencyStats) -> str:
         ),
     ]
     for name, group in found.groups.items():
-        lines.append(f"  {name:6}  {group.classes:7,}  {group.images:7,}  {group.share:6.1%}")
+        share = f"{group.share:.1%}" if group.share is not None else "n/a"
+        lines.append(f"  {name:6}  {group.classes:7,}  {group.images:7,}  {share:>6}")
     chart = histogram.draw(
         manifest.class_counts,
         manifest.groups,

@@ -74,7 +74,7 @@ def group_table(manifest: Manifest, found: FrequencyStats) -> str:
             text(conditions(manifest)[group]),
             f"{each.classes:,}",
             f"{each.images:,}" if each.classes else "n/a",
-            f"{each.share:.1%}" if each.classes else "n/a",
+            f"{each.share:.1%}" if each.share is not None else "n/a",
         ]
         for group, each in found.groups.items()
     ]
