@@ -9,6 +9,15 @@ import ctypes
 import importlib.util
 import os
 import sys
+from itertools import pairwise
+
+from ltdata import signals
+
+# While `python -m ace_ref.train` imports this package, argv[0] is "-m". It then imports torch, which takes seconds, and
+# Ctrl-C is answered in them too.
+_command = next((name for flag, name in pairwise(sys.orig_argv) if flag == "-m"), "")
+if sys.argv[0] == "-m" and _command.partition(".")[0] == __name__:
+    signals.answer(_command)
 
 # torch's threads (libgomp's) spin for long while they wait, and where others use the processor too they take its time
 # from each other. Two trainings at once on 2 cores (ResNet-8, batch 64): 103 images/s each, with a short spin 360; one
@@ -22,6 +31,6 @@ if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
     ctypes.CDLL(None).mallopt(-3, 32 << 20)
     ctypes.CDLL(None).mallopt(-1, 256 << 20)
 
-# While `python -m ace_ref.train` imports this package, argv[0] is "-m": a person is at the other end, not a program.
+# A person is at the other end, not a program.
 if sys.argv[0] == "-m" and importlib.util.find_spec("torch") is None:
     sys.exit("ace_ref: error: torch is not installed; install it with: pip install 'ltdata[train]'")

@@ -12,29 +12,32 @@
 """
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
 
+from ltdata import signals
 from ltdata.errors import LtdataError, OutputError
-
-_TERMINATED = 143
 
 
 def run(command: click.Command, *, name: str) -> NoReturn:
     """Run a command line and exit: data on stdout, one line per error on stderr, no traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    code = _run(command, name)
+    signals.over(code)
+    sys.exit(code)
+
+
+def _run(command: click.Command, name: str) -> int:
     for stream in ("stdout", "stderr"):  # None where the caller has closed it
         if getattr(sys, stream) is None:
             setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
     stdout = sys.stdout
     try:
-        code = command.main(prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        with signals.working():
+            code = command.main(prog_name=name, standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -43,19 +46,20 @@ def run(command: click.Command, *, name: str) -> NoReturn:
     except click.ClickException as error:
         where = f" (see: {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         code = _complain(name, f"{_one_line(error.format_message())}{where}", 2)
-    except (click.Abort, KeyboardInterrupt):
-        code = _complain(name, "interrupted; nothing half-written was left", 130)
+    except (click.Abort, KeyboardInterrupt):  # of code that raises them itself
+        code = _complain(name, signals.MESSAGES[130], 130)
     except LtdataError as error:
         code = _complain(name, _one_line(str(error)), error.exit_code)
     except SystemExit as end:
         # click ends with another stdout when the reader of ours has gone (`| head`): what it wanted it has.
         code = end.code if sys.stdout is stdout else 0
-        if code == _TERMINATED:
-            _complain(name, "terminated; nothing half-written was left", _TERMINATED)
+        if code in signals.MESSAGES:
+            click.echo(signals.line_begin(), nl=False, err=True)
+            _complain(name, signals.MESSAGES[code], code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _complain(name, f"{where}{error.strerror or error}", OutputError.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _complain(name: str, message: str, code: int) -> int:
@@ -65,7 +69,3 @@ def _complain(name: str, message: str, code: int) -> int:
 
 def _one_line(message: str) -> str:
     return " ".join(message.split())
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(_TERMINATED)

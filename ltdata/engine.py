@@ -11,14 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
-from ltdata import images
+from ltdata import images, signals
 from ltdata.errors import LtdataError, UsageError
 from ltdata.manifest import SCHEMA_VERSION
 
@@ -26,6 +26,15 @@ Job = TypeVar("Job")
 Done = TypeVar("Done")
 _ANSWER_S = 10  # that a scheduler has to answer
 _LOST_S = 60  # that a cluster may be without workers, which a restart takes
+
+
+class _Workers(ProcessPoolExecutor):
+    """Worker processes that leave Ctrl-C to this one from their first moment, when they still import modules."""
+
+    def submit(self, fn: Callable[..., Done], /, *args: Any, **kwargs: Any) -> Future[Done]:
+        """Hand a job out, for which a process may be started."""
+        with signals.left_to_this_process():
+            return super().submit(fn, *args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
     elif count == 1:
         yield Engine(None, 1)
     else:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
+        with _Workers(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
             for _ in range(count):
                 pool.submit(_come_up)
             yield Engine(pool, 2 * count)

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import click
 
-from ltdata import __version__, console
+from ltdata import __version__, console, signals
 
 _COMMANDS = {  # where each is; worker processes, and every other command, need not import them all
     "build": "building.build",
@@ -34,7 +34,8 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(".")
-        command: click.Command = getattr(import_module(f"ltdata.cli.{module}"), name)
+        with signals.importing():
+            command: click.Command = getattr(import_module(f"ltdata.cli.{module}"), name)
         return command
 
 

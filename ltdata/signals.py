@@ -1,0 +1,129 @@
+"""Ctrl-C and SIGTERM, from a command's first line of code to its last: exit 130 or 143, one line, no traceback.
+
+A command goes through four stages:
+
+- It imports modules, and has written nothing: a signal ends it at once. An exception, as Python's own handler raises
+  it, would come out of the middle of any import, where numpy and torch may lose it or make another of it.
+- It works: a signal is an exception, so that every block on the way out tidies up.
+- It leaves, on its way out: one more signal ends it at once.
+- It is over: a signal changes nothing, the exit code has been decided.
+
+This module imports the standard library alone, so that it comes before everything else. What a signal does that comes
+before it is Python's to say.
+"""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
+from types import FrameType
+from typing import Any
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+MESSAGES = {
+    130: "interrupted; nothing half-written was left",
+    143: "terminated; nothing half-written was left",
+}
+
+
+class _Stage(Enum):
+    IMPORTING = auto()
+    WORKING = auto()
+    LEAVING = auto()
+    OVER = auto()
+
+
+class _Command:
+    """Hold how the command of this process is called, how far it is, and, once it is over, its exit code."""
+
+    name = ""
+    stage = _Stage.IMPORTING
+    code = 0
+
+
+def answer(name: str) -> None:
+    """Answer signals from here on: the first thing that the command of this process does."""
+    _Command.name = name
+    _install()
+    atexit.register(_ignore)  # for the very end, when Python gives every signal back what the system does with it
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Have signals come as `SystemExit` with 130 or 143 while the block runs, and end the process at once after it.
+
+    Outside a command that began with `answer`, as in tests, what was there before is there again after the block.
+    """
+    before: Mapping[signal.Signals, Any] = _install() if not _Command.name else {}
+    try:
+        _Command.stage = _Stage.WORKING
+        yield
+    finally:
+        _Command.stage = _Stage.LEAVING
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Have signals end the process at once while the block imports modules; nothing must be written before it."""
+    stage, _Command.stage = _Command.stage, _Stage.IMPORTING
+    try:
+        yield
+    finally:
+        _Command.stage = stage
+
+
+@contextmanager
+def left_to_this_process() -> Iterator[None]:
+    """Start no process in the block that answers Ctrl-C, which a terminal sends to all; one that comes now waits."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def over(code: int) -> None:
+    """Say that the command is over: what comes now ends the process at once, with this exit code and no word."""
+    _Command.stage, _Command.code = _Stage.OVER, code
+
+
+def _install() -> Mapping[signal.Signals, Any]:
+    """Install the handler, but for signals that whoever started the process wants ignored; return those before."""
+    before = {number: signal.getsignal(number) for number in CODES}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _answer)
+    return before
+
+
+def _answer(number: int, _frame: FrameType | None) -> None:
+    code = CODES[signal.Signals(number)]
+    if _Command.stage is _Stage.WORKING:
+        _Command.stage = _Stage.LEAVING
+        raise SystemExit(code)
+    if _Command.stage is _Stage.OVER:
+        os._exit(_Command.code)
+    message = MESSAGES[code]
+    if _Command.stage is _Stage.LEAVING:
+        message = f"{message.partition(';')[0]} while it tidied up; the next run removes what is left"
+    with suppress(OSError):  # nobody listens any more
+        os.write(2, f"{line_begin()}{_Command.name or 'ltdata'}: error: {message}\n".encode())
+    os._exit(code)
+
+
+def line_begin() -> str:
+    """Return what an error begins with that comes after Ctrl-C: a terminal has put ^C into the line."""
+    return "\n" if sys.stderr is not None and sys.stderr.isatty() else ""
+
+
+def _ignore() -> None:
+    for number in CODES:
+        signal.signal(number, signal.SIG_IGN)
