@@ -16,6 +16,7 @@ from ltdata.manifest import MANIFEST_NAME, Manifest, Shard
 from ltdata.reader import (
     Store,
     decode_named,
+    misplaced,
     open_store,
     read_inside,
     read_manifest,
@@ -66,7 +67,7 @@ def verify(folder: Path, *, images: bool = True, workers: int = 1, progress: boo
             if sum(shard.num_samples for shard in split.shards) != split.num_samples
         ]
         own = Store(folder, manifest, samples, {name: np.arange(len(rows)) for name, rows in samples.items()})
-        if manifest.verified is None:
+        if manifest.verified is None and any(rows.source_path is None for rows in samples.values()):  # not of a folder
             faults.append(f"{folder / MANIFEST_NAME}: does not say whether its source was verified; build it again")
         located, found = _check_shards(own, images=images, workers=workers, progress=progress)
         faults += found or _plan_faults(own, located) or _index_faults(own, located)
@@ -133,10 +134,7 @@ def _plan_faults(store: Store, located: dict[str, list[Located]]) -> list[str]:
     for name, samples in store.samples.items():
         plans = shard_plans(store.manifest, name, samples)
         if plans is None:
-            faults.append(
-                f"{store.folder / MANIFEST_NAME}: its {name} shards are not those of its rows, groups and seed; build "
-                "the data set again"
-            )
+            faults.append(str(misplaced(store.folder, name)))
             continue
         faults += [
             f"{store.folder / plan.path}: holds other rows than belong there, or in another order; build it again"
