@@ -9,6 +9,7 @@ The images of a view lie in the shards of another folder, its base; `open_store`
 same for both.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +91,13 @@ def shard_plans(manifest: Manifest, split: str, samples: Samples) -> list[ShardP
 
 
 def read_inside(folder: Path, name: str) -> bytes:
-    """Read a file of a built folder whole; whoever made the folder has no other file read, and no pipe waited for.
+    """Read a file of a built folder whole, see `open_inside`."""
+    with open_inside(folder, name) as file:
+        return file.read()
+
+
+def open_inside(folder: Path, name: str) -> BufferedReader:
+    """Open a file of a built folder; whoever made the folder has no other file read, and no pipe waited for.
 
     Raises:
         MismatchError: a link leads out of the folder, or it is no regular file.
@@ -104,13 +112,19 @@ def read_inside(folder: Path, name: str) -> bytes:
         raise MismatchError(f"{path}: leads out of the folder by a link; put the file itself there")
     if not stat.S_ISREG(path.stat().st_mode):  # before it is opened, which some devices take for a command
         raise MismatchError(f"{path}: is no regular file; build the data set again")
-    with open(path, "rb", buffering=0, opener=open_at_once) as file:
-        return file.read()
+    return open(path, "rb", opener=open_at_once)
 
 
 def open_at_once(place: str | Path, flags: int) -> int:
     """Open a file without waiting, which a pipe that nobody writes to would ask for; return its descriptor."""
     return os.open(place, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def misplaced(folder: Path, split: str) -> MismatchError:
+    """Return the error of a header whose shards hold other rows than they would hold of a build."""
+    return MismatchError(
+        f"{folder / MANIFEST_NAME}: its {split} shards are not those of its rows, groups and seed; build it again"
+    )
 
 
 def read_manifest(folder: Path | str) -> Manifest:
@@ -191,15 +205,61 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     Raises:
         MismatchError: as `shard_path`, or its bytes are others.
     """
+    with _checked_size(folder, shard) as file:
+        data = file.read()
+        _compare(sha256_bytes(data), folder, shard)
+    return data
+
+
+def check_shards(
+    folder: Path | str, manifest: Manifest, split: str, *, workers: int | None = None, progress: bool = False
+) -> None:
+    """Compare all shards of a split with their SHA-256: before work that reads single images, and lasts for days.
+
+    Args:
+        folder: a built folder, or a view.
+        manifest: its header.
+        split: such as ``train``.
+        workers: threads; None: as many as processors, at most 8. Each has a part of a MB in memory.
+        progress: show a bar on a terminal.
+
+    Raises:
+        SourceMissingError: no images belong to this manifest, or those of a view are gone.
+        MismatchError: names the first shard that is not what the manifest says.
+    """
+    folder = Path(folder)
+    store = open_store(folder, manifest, {split: read_samples(folder, manifest)[split]})
+    shards = store.shards(split)
+
+    def check(shard: Shard) -> int:
+        with _checked_size(store.folder, shard) as file:
+            _compare(hashlib.file_digest(file, "sha256").hexdigest(), store.folder, shard)
+        return shard.bytes
+
+    total = sum(shard.bytes for shard in shards)
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"check {split}", disable=None if progress else True)
+    pool = ThreadPoolExecutor(workers or default_workers())
+    with bar, closing_pool(pool):
+        for size_bytes in pool.map(check, shards):
+            bar.update(size_bytes)
+
+
+@contextmanager
+def _checked_size(folder: Path, shard: Shard) -> Iterator[BufferedReader]:
+    """Open a shard after checking its name and its size."""
     path = shard_path(folder, shard)
     try:
-        data = read_inside(folder, shard.path)
+        with open_inside(folder, shard.path) as file:
+            yield file
     except OSError as error:
         raise MismatchError(f"{path}: cannot be read ({error.strerror or error}); mend its permissions") from error
-    found = sha256_bytes(data)
+
+
+def _compare(found: str, folder: Path, shard: Shard) -> None:
     if found != shard.sha256:
-        raise MismatchError(f"{path}: SHA-256 {found}, the manifest says {shard.sha256}; build again with --force")
-    return data
+        raise MismatchError(
+            f"{folder / shard.path}: SHA-256 {found}, the manifest says {shard.sha256}; build again with --force"
+        )
 
 
 def read_images(
@@ -350,6 +410,9 @@ def open_store(folder: Path, manifest: Manifest, rows: Mapping[str, Samples]) ->
     if manifest.view_of is None:
         if not manifest.has_images:
             raise SourceMissingError(f"{folder}: a manifest without images; build it without --manifest-only")
+        for name, asked in rows.items():
+            if shard_plans(manifest, name, asked) is None:
+                raise misplaced(folder, name)
         return Store(folder, manifest, rows, {name: np.arange(len(samples)) for name, samples in rows.items()})
     base = folder / manifest.view_of["path"]
     try:
