@@ -33,7 +33,7 @@ class _Workers(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., Done], /, *args: Any, **kwargs: Any) -> Future[Done]:
         """Hand a job out, for which a process may be started."""
-        with signals.left_to_this_process():
+        with signals.kept_from_children():
             return super().submit(fn, *args, **kwargs)
 
 

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, SoftFileLock, Timeout
 
+from ltdata import signals
 from ltdata.errors import LtdataError, OutputError, SourceMissingError
 
 if sys.platform != "win32":
@@ -95,7 +96,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 flush_to_disk(file.fileno())
             commit(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with signals.held():
+                temporary.unlink(missing_ok=True)
             raise
 
 
@@ -181,7 +183,8 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
         except OutputError as error:  # of a file in it, which is named by where it would have come to stand
             raise OutputError(str(error).replace(str(staging), str(final))) from error
         finally:
-            tidy(final)
+            with signals.held():
+                tidy(final)
 
 
 def leftovers(final: Path) -> list[Path]:
@@ -238,21 +241,16 @@ def exclusive(target: Path) -> Iterator[None]:
         soft = not _has_locks(target.parent)
     lock = SoftFileLock(path, timeout=0) if soft else FileLock(path, timeout=0)
     try:
-        _acquire(lock)
-    except Timeout:
-        gone = f", or delete {path} if it is gone ({_holder(path)})" if soft else ""
-        raise LtdataError(f"{target}: another process is writing it; wait for it to end{gone}") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path}: cannot be locked ({reason}); remove it, or choose another place") from error
-    try:
+        with signals.held():
+            _acquire(lock, target)
         yield
     finally:
-        if not soft:
-            # Unlinked while held: filelock looks for the name of what it has acquired, so nobody keeps a dead lock.
-            with suppress(OSError):
-                path.unlink()
-        lock.release()
+        with signals.held():
+            if lock.is_locked and not soft:
+                # Unlinked while held: filelock looks for the name of what it acquired, so nobody keeps a dead lock.
+                with suppress(OSError):
+                    path.unlink()
+            lock.release()
 
 
 def _has_locks(folder: Path) -> bool:
@@ -270,12 +268,20 @@ def _has_locks(folder: Path) -> bool:
     return True
 
 
-def _acquire(lock: FileLock | SoftFileLock) -> None:
+def _acquire(lock: FileLock | SoftFileLock, target: Path) -> None:
     """Acquire a lock in two tries: the first may do no more than clear away a dead process's."""
+    path = Path(lock.lock_file)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout:
+            lock.acquire()
     except Timeout:
-        lock.acquire()
+        gone = f", or delete {path} if it is gone ({_holder(path)})" if isinstance(lock, SoftFileLock) else ""
+        raise LtdataError(f"{target}: another process is writing it; wait for it to end{gone}") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path}: cannot be locked ({reason}); remove it, or choose another place") from error
 
 
 def _holder(path: Path) -> str:

@@ -16,6 +16,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
@@ -37,11 +38,21 @@ class _Stage(Enum):
 
 
 class _Command:
-    """Hold how the command of this process is called, how far it is, and, once it is over, its exit code."""
+    """Hold how the command of this process is called, how far it is, and what it has to do with signals.
+
+    Attributes:
+        name: how it is called; empty where it did not begin with `answer`.
+        stage: how far it is.
+        code: with which it exits, once it is over.
+        holds: blocks of `held` that it is in.
+        waiting: a signal that came meanwhile.
+    """
 
     name = ""
     stage = _Stage.IMPORTING
     code = 0
+    holds = 0
+    waiting: int | None = None
 
 
 def answer(name: str) -> None:
@@ -78,16 +89,36 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def left_to_this_process() -> Iterator[None]:
-    """Start no process in the block that answers Ctrl-C, which a terminal sends to all; one that comes now waits."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+def held() -> Iterator[None]:
+    """Have a signal wait for the end of the block, whose steps belong together, such as tidying up; a second does not.
+
+    Threads are not interrupted by signals anyway.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _Command.holds += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _Command.holds -= 1
+        if _Command.waiting is not None and not _Command.holds:
+            number, _Command.waiting = _Command.waiting, None
+            _answer(number, None)
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Start processes in the block that never see Ctrl-C, which a terminal sends to all; here it waits for its end."""
+    with held():
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes begin with what is blocked here
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def over(code: int) -> None:
@@ -106,13 +137,16 @@ def _install() -> Mapping[signal.Signals, Any]:
 
 def _answer(number: int, _frame: FrameType | None) -> None:
     code = CODES[signal.Signals(number)]
-    if _Command.stage is _Stage.WORKING:
+    if _Command.stage is _Stage.WORKING and _Command.holds and _Command.waiting is None:
+        _Command.waiting = number
+        return
+    if _Command.stage is _Stage.WORKING and _Command.waiting is None:
         _Command.stage = _Stage.LEAVING
         raise SystemExit(code)
     if _Command.stage is _Stage.OVER:
         os._exit(_Command.code)
     message = MESSAGES[code]
-    if _Command.stage is _Stage.LEAVING:
+    if _Command.stage in (_Stage.WORKING, _Stage.LEAVING):
         message = f"{message.partition(';')[0]} while it tidied up; the next run removes what is left"
     with suppress(OSError):  # nobody listens any more
         os.write(2, f"{line_begin()}{_Command.name or 'ltdata'}: error: {message}\n".encode())
