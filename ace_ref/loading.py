@@ -7,12 +7,13 @@
 | photographs that do not | streamed from the shards on this machine |
 | photographs on a web server | streamed from there |
 
-Resident images are decoded once, by threads; a cache file beside the shards saves that at the next start.
+Every byte of the shards on this machine is compared with its digest before a split is handed out; those of a server
+as they come. Resident images are decoded once, by threads; a cache file beside the shards saves both at the next start.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,7 +34,7 @@ from ace_ref.streamed import RemoteSplit, StreamedSplit
 from ltdata import reader
 from ltdata.access import OpenImages, open_images
 from ltdata.errors import LtdataError, MismatchError, OutputError, UsageError
-from ltdata.files import atomic_file, output_errors
+from ltdata.files import atomic_file, output_errors, sha256_bytes
 from ltdata.manifest import Manifest
 from ltdata.reader import default_workers
 from ltdata.remote import Remote, open_remote, stream
@@ -41,7 +42,7 @@ from ltdata.remote import Remote, open_remote, stream
 CACHE_NAME = "decoded"  # folder beside the shards
 _RESIDENT_SHARE = 0.6  # of the memory that is free; the rest is for the network, and other sets
 _HEAD_BYTES = 1 << 14  # of a file, in which its size in pixels stands, but for large EXIF blocks
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,17 @@ def load_split(
         size = _sizes(images, split, progress=progress)
         shown = held_size(size, recipe)
         if int(shown.prod(axis=1).sum()) * 3 > memory.limit_bytes:
+            reader.check_shards(place, manifest, split, progress=progress)
             return StreamedSplit(images, np.arange(len(images)), torch.from_numpy(images.labels).to(device))
         if (size == size[:1]).all() and size[0].min() <= recipe.short_side_px:
             return _one_size(place, manifest, split, memory, progress=progress)
-        arrays = _cached(
-            place if memory.cache else None,
-            f"{split}-{recipe.crop_px}-{recipe.short_side_px}",
-            manifest.splits[split].samples_sha256,
-            lambda: {"flat": _decoded(images, shown, recipe, split, progress=progress)},
-        )
+
+        def read() -> dict[str, NDArray[Any]]:
+            reader.check_shards(place, manifest, split, progress=progress)
+            return {"flat": _decoded(images, shown, recipe, split, progress=progress), "shown": shown}
+
+        name = f"{split}-{recipe.crop_px}-{recipe.short_side_px}"
+        arrays = _cached(place if memory.cache else None, name, manifest, {"shown": shown}, read)
     ends = np.cumsum(shown.prod(axis=1) * 3)
     flat, labels = (torch.from_numpy(values).to(device) for values in (arrays["flat"], images.labels))
     return RaggedSplit(flat, ends - shown.prod(axis=1) * 3, shown, labels)
@@ -149,7 +152,7 @@ def _one_size(place: Path, manifest: Manifest, split: str, memory: Memory, *, pr
         pixels, labels = reader.read_images(place, manifest, split, progress=progress)
         return {"pixels": pixels, "labels": labels}
 
-    arrays = _cached(place if memory.cache else None, split, manifest.splits[split].samples_sha256, read)
+    arrays = _cached(place if memory.cache else None, split, manifest, {}, read)
     return ResidentSplit(*(torch.from_numpy(arrays[name]).to(memory.device) for name in ("pixels", "labels")))
 
 
@@ -223,24 +226,38 @@ def _bar(items: Iterable[Any], total: int, title: str, *, progress: bool) -> Ite
 
 
 def _cached(
-    folder: Path | None, name: str, samples_sha256: str | None, read: Callable[[], dict[str, NDArray[Any]]]
+    folder: Path | None,
+    name: str,
+    manifest: Manifest,
+    known: Mapping[str, NDArray[Any]],
+    read: Callable[[], dict[str, NDArray[Any]]],
 ) -> dict[str, NDArray[Any]]:
-    """Return arrays from their cache file, which is made where it is missing, of other images or damaged.
+    """Return arrays from their cache file, which is made where it is missing, of another header or damaged.
 
-    A zip of arrays, each with its CRC, and of which images they are and by which decoders.
+    A zip of arrays, each with its CRC, and of which build they are and by which decoders. `known` are those of the
+    arrays that were read elsewhere: where the file has others, one of the two is damaged.
     """
     if folder is None:
         return read()
     path = folder / CACHE_NAME / f"{name}.npz"
-    about = json.dumps({"format": _FORMAT, "samples_sha256": samples_sha256, "decoders": _decoders()}, sort_keys=True)
+    header = sha256_bytes(manifest.to_json().encode())  # the rows are not read: all that they were compared with
+    about = json.dumps({"format": _FORMAT, "manifest_sha256": header, "decoders": _decoders()}, sort_keys=True)
     # Of a garbled file zipfile and numpy raise nearly anything.
-    with suppress(Exception), path.open("rb") as stored, np.load(stored, allow_pickle=False) as found:
+    with (
+        suppress(Exception),
+        reader.open_inside(folder, f"{CACHE_NAME}/{name}.npz") as stored,
+        np.load(stored, allow_pickle=False) as found,
+    ):
         if str(found["about"]) == about:
-            return {key: found[key] for key in found.files if key != "about"}
+            arrays = {key: found[key] for key in found.files if key != "about"}
+            if all(np.array_equal(arrays[key], value) for key, value in known.items()):
+                return arrays
     arrays = read()
     try:
         with output_errors(path):
             path.parent.mkdir(exist_ok=True)
+            if not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise OSError("leads out of the folder by a link")
             with atomic_file(path) as file:
                 np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
     except OutputError as error:
