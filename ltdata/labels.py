@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ltdata.errors import UsageError
 
 _MOST_CLASSES = 10_000_000
-MOST_IMAGES = 2**53  # in all: beyond it sums of floats lose images, and beyond 2**63 those of integers are negative
+MOST_IMAGES = 2**53 - 1  # in all: floats count no further, and beyond 2**63 sums of integers are negative
 
 
 def as_array(what: str, values: ArrayLike) -> NDArray[Any]:

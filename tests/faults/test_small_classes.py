@@ -20,7 +20,7 @@ from test_cli import here, run
 from test_page import Parsed
 
 from faults.breaks import Break
-from faults.effort import examples, tried
+from faults.effort import examples, thin, tried
 from ltdata import bootstrap, fits, histogram, metrics, planner, sampling, seeds, tables, weights
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES, RULES
@@ -50,7 +50,7 @@ HUGE = (0, 1, 2**31, 2**53 - 1, 2**62, 2**63 - 1)
 small = st.lists(st.sampled_from(SIZES), min_size=1, max_size=12)
 few = st.lists(st.sampled_from(FEW), min_size=1, max_size=8)
 alike = st.tuples(st.sampled_from(SIZES), st.integers(1, 12)).map(lambda pair: [pair[0]] * pair[1])
-one_left = st.tuples(st.integers(1, 12), st.sampled_from(SIZES[3:])).map(lambda pair: [0] * pair[0] + [pair[1]])
+one_left = st.tuples(st.integers(1, 11), st.sampled_from(SIZES[3:])).map(lambda pair: [0] * pair[0] + [pair[1]])
 counts_of = small | few | alike | one_left
 any_rule = st.sampled_from([rule for rule in RULES if rule != "mislas"])
 SHOWN = re.compile(r"(?<![A-Za-z])(?:(?i:nan|inf|infinity)|None|-0(?:\.0+)?)(?![A-Za-z0-9.])")
@@ -65,6 +65,10 @@ def plain(found: Any) -> Any:
 def assert_shown(text: str) -> None:
     """No number that is none is in a text that people read."""
     assert not SHOWN.search(text), SHOWN.search(text)
+
+
+def plan_of_all(counts: Any) -> Any:
+    return planner.target_categories(counts, planner="all")
 
 
 def manifest_of(
@@ -170,10 +174,8 @@ def test_every_sampler_gives_images_that_exist_of_the_classes_that_are_wanted(
     wanted = classes & (np.array(counts) > 0)
     where = {"classes": classes, "seed": seed, "rank": ranks - 1, "world_size": ranks}
     half = max(1, len(labels) // 2)
-    plans = [
-        ShardPlan("train/many-000000.tar", np.arange(half)),
-        ShardPlan("train/few-000000.tar", np.arange(half, len(labels))),
-    ]
+    parts = {"many": np.arange(half), "few": np.arange(half, len(labels))}
+    plans = [ShardPlan(f"train/{series}-000000.tar", rows) for series, rows in parts.items()]
     makers = [
         *((lambda n=name, v=named, **w: Sampler(labels, n, **w, **v)) for name, named in SETTINGS),
         lambda **w: PairSampler(labels, second="reversed", **w),
@@ -191,7 +193,7 @@ def test_every_sampler_gives_images_that_exist_of_the_classes_that_are_wanted(
         assert wanted[labels[drawn]].all()
     for name, named in SETTINGS:  # of all that there are
         order = epoch_order(name, labels, seed=seed, epoch=0, **named)
-        assert len(order) >= len(labels) - (name != "repeat-factor") * 0
+        assert len(order) >= len(labels)
         assert np.bincount(labels[order], minlength=len(counts))[np.array(counts) == 0].sum() == 0
     tried()
 
@@ -204,25 +206,18 @@ def test_every_sampler_gives_images_that_exist_of_the_classes_that_are_wanted(
 def test_huge_counts_are_computed_with_or_refused_by_name(counts: list[int], kind: str) -> None:
     """As a sum they may be more than a word holds: then a total would be below zero."""
     given_counts: Any = counts if kind == "object" else np.array(counts, dtype=kind)
-    try:
-        frequency_stats(given_counts)
-    except UsageError as error:
-        assert sum(counts) > 2**53 or not any(counts)
-        assert "class_counts" in str(error)
+    if sum(counts) >= 2**53 or not any(counts):
+        refusing = [frequency_stats, plan_of_all]
         if any(counts):
-            for function in (weights.focal_alpha, weights.ldam_margins, weights.log_priors, sampling.repeat_factors):
-                with pytest.raises(UsageError, match="class_counts"):
-                    function(given_counts)
+            refusing += [weights.focal_alpha, weights.log_priors, sampling.repeat_factors]
+        for function in refusing:
+            with pytest.raises(UsageError, match="class_counts"):
+                function(given_counts)
         tried()
         return
-    assert sum(counts) <= 2**53
     plain(asdict(frequency_stats(given_counts)))
-    for one in (
-        weights.focal_alpha(given_counts),
-        weights.ldam_margins(given_counts),
-        weights.log_priors(given_counts),
-    ):
-        assert np.isfinite(one).all()
+    for function in (weights.focal_alpha, weights.ldam_margins, weights.log_priors):
+        assert np.isfinite(function(given_counts)).all()
     for name, named in SETTINGS:
         shares = sampling.class_shares(name, given_counts, **named)
         assert np.isfinite(shares).all()
@@ -297,7 +292,6 @@ def test_page_and_text_and_json_of_ltdata_stats_say_n_a(
     ended = run(*asked)
     if not any(counts) or (other is not None and not any(other)):
         assert ended.refused(2), ended
-        assert not (here / "page.html").exists() or True
         tried()
         return
     assert (ended.code, ended.err) == (0, ""), ended
@@ -322,7 +316,7 @@ def test_page_and_text_and_json_of_ltdata_stats_say_n_a(
     tried()
 
 
-@pytest.mark.parametrize("counts", [[1], [0, 1], [3, 3, 3], [0, 0, 5, 1], [5000, 0, 101], [1] * 12])
+@pytest.mark.parametrize("counts", thin([[1], [0, 1], [3, 3, 3], [0, 0, 5, 1], [5000, 0, 101], [1] * 12], to=2))
 def test_the_figure_for_papers_is_drawn_of_any_counts(counts: list[int]) -> None:
     drawn = draw(manifest_of(counts), frequency_stats(np.array(counts)), form="svg", other=manifest_of(counts[::-1]))
     assert not re.search(rb'[" ](?:nan|inf|-inf)[" ]', drawn)
@@ -365,9 +359,9 @@ def test_evaluation_of_missing_classes_and_groups_is_n_a_and_never_0_percent(
     try:
         found = metrics.evaluate(labels, resamples=resamples, **asked)
     except UsageError as error:
-        alone = resamples and max(np.bincount(labels)) < 2
-        assert alone or kind == "logits", error  # which may be as sure as probabilities are
-        assert "bootstrap" in str(error) or "probabilities" in str(error)
+        refused = str(error)
+        alone = resamples and max(np.bincount(labels)) < 2 and refused.startswith("bootstrap: no class has two")
+        assert alone or (kind == "logits" and "as probabilities do" in refused)  # some look like probabilities
         tried()
         return
     assert {name for name, value in found.figures.items() if value is None} == expected_n_a(counts, labels, rule, kind)
