@@ -9,7 +9,7 @@ import click
 from ltdata import build as builder
 from ltdata import catalog, formats
 from ltdata.build import Built
-from ltdata.cli.options import force_option, groups_option, json_option, out_option, quiet_option, shown
+from ltdata.cli.options import force_option, groups_option, json_option, laid_out, out_option, quiet_option, shown
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
@@ -37,7 +37,7 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
         click.echo(json.dumps(record | {"content_sha256": found.manifest.content_sha256}))
         return
     for path in files:
-        click.echo(shown(path))
+        click.echo(laid_out([str(shown(path))]))
 
 
 @click.command(name="import")
@@ -50,7 +50,7 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
 @click.option(
     "--label-key", metavar="KEY", help="Of the label in the .json of SHARDS  [default: .cls, else label, ...]"
 )
-@click.option("--workers", type=click.IntRange(1), help="That read and write SHARDS  [default: 1]")
+@click.option("--workers", type=click.IntRange(1), help="Processes that rewrite SHARDS  [default: 1]")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
 @out_option
 @force_option
@@ -109,7 +109,7 @@ def import_(
     manifest = formats.write_import(manifest, out, force=force)
     compared = manifest.protocol["params"].get("labels")
     if not quiet and manifest.protocol["name"] == "import" and compared:
-        click.echo(f"ltdata: note: labels are {compared}", err=True)
+        click.echo(laid_out([f"ltdata: note: labels are {compared}"]), err=True)
     if not quiet and "claims" in manifest.protocol["params"]:
         click.echo(
             "ltdata: note: without a digest of its rows, what the file says of itself is kept as claims", err=True
@@ -133,7 +133,7 @@ def format_rewritten(built: Built) -> str:
     report, left_out = builder.summary(built), built.manifest.source.get("left_out")
     counted = " | ".join(f"{name} {report['groups'][name]}" for name in GROUP_NAMES)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in left_out["kinds"].items()) if left_out else ""
-    return "\n".join(
+    return laid_out(
         [
             f"{report['name']}: imported, {len(built.manifest.source['shards']):,} shards rewritten",
             "  images   " + ", ".join(f"{count:,} {split}" for split, count in report["images"].items()),
@@ -150,7 +150,7 @@ def format_imported(manifest: Manifest, out: Path) -> str:
     """Lay an imported manifest out for people."""
     images = ", ".join(f"{described.num_samples:,} {split}" for split, described in manifest.splits.items())
     added = manifest.protocol["params"].get("test")
-    return "\n".join(
+    return laid_out(
         [
             f"{manifest.name}: imported, protocol {manifest.protocol['name']}",
             f"  images   {images}" + (f" (test: {added})" if added and manifest.protocol["name"] == "import" else ""),
