@@ -1,7 +1,4 @@
-"""Shards of other tools, cut, flipped, duplicated, made to harm: refused by name, or all of their samples come in.
-
-What tarfile and webdataset make of the same bytes is looked at as well: some of these faults they pass over in silence.
-"""
+"""Shards of other tools, cut, flipped, duplicated, made to harm: refused by name, or all of their samples come in."""
 
 import io
 import os
@@ -17,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from photos import contents, names, photo, put
 from test_cli import run
-from test_tars import blocks, checksummed, packed, rows, sample
+from test_tars import as_webdataset_reads, blocks, checksummed, packed, rows, sample
 
 from faults.breaks import Break
 from faults.effort import examples, thin, tried
@@ -104,6 +101,22 @@ def test_a_cut_shard_is_refused_or_has_lost_nothing_but_zeros_at_its_end(form: s
         else:
             refuse(tmp_path, "it was cut off", files)
         tried()
+
+
+def test_cuts_that_lose_samples_in_silence_elsewhere_are_refused(tmp_path: Path) -> None:
+    """Where a cut falls on the end of a member, webdataset takes it for the end of the shard."""
+    whole = FOREIGN["ustar"]
+    silent = 0
+    for length in range(512, len(whole.rstrip(b"\0")), 512):
+        place = put(tmp_path, {"x.tar": whole[:length]}) / "x.tar"
+        try:
+            theirs = as_webdataset_reads(place)
+        except (tarfile.TarError, EOFError, OSError, ValueError):
+            continue
+        silent += 1
+        assert "it was cut off" in outcome(place, whole[:length]), theirs
+        tried()
+    assert silent >= 2
 
 
 @pytest.mark.parametrize("form", FOREIGN)
