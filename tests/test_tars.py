@@ -554,7 +554,7 @@ def test_the_command_says_what_was_made(tmp_path: Path, monkeypatch: pytest.Monk
     digest = read_manifest(Path("out")).content_sha256
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
-        "cifar100-lt-exp-if100-import: imported, 1 shards rewritten\n"
+        "cifar100-lt-exp-if100-import: imported, 1 shard rewritten\n"
         "  images   6 train\n  classes  3: many 0 | medium 0 | few 3 (rule strict)\n  shards   1, 0.0 MB\n"
         f"  content  sha256 {digest}\n  folder   out\n"
     )

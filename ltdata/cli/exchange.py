@@ -131,11 +131,12 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
 def format_rewritten(built: Built) -> str:
     """Lay a build that was made of another tool's shards out for people."""
     report, left_out = builder.summary(built), built.manifest.source.get("left_out")
+    rewritten = len(built.manifest.source["shards"])
     counted = " | ".join(f"{name} {report['groups'][name]}" for name in GROUP_NAMES)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in left_out["kinds"].items()) if left_out else ""
     return laid_out(
         [
-            f"{report['name']}: imported, {len(built.manifest.source['shards']):,} shards rewritten",
+            f"{report['name']}: imported, {rewritten:,} shard{'s' * (rewritten > 1)} rewritten",
             "  images   " + ", ".join(f"{count:,} {split}" for split, count in report["images"].items()),
             f"  classes  {built.manifest.num_classes:,}: {counted} (rule {report['groups']['rule']})",
             f"  shards   {report['shards']:,}, {report['bytes'] / 1e6:,.1f} MB",
