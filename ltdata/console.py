@@ -19,7 +19,7 @@ from typing import NoReturn
 import click
 
 from ltdata import signals
-from ltdata.errors import LtdataError, OutputError
+from ltdata.errors import LtdataError, OutputError, one_line
 
 
 def run(command: click.Command, *, name: str) -> NoReturn:
@@ -33,6 +33,8 @@ def _run(command: click.Command, name: str) -> int:
     for stream in ("stdout", "stderr"):  # None where the caller has closed it
         if getattr(sys, stream) is None:
             setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
+    if hasattr(sys.stdout, "reconfigure"):  # as stderr is: a name that its encoding has no letters for is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     stdout = sys.stdout
     try:
         with signals.working():
@@ -45,11 +47,11 @@ def _run(command: click.Command, name: str) -> int:
         code = 2
     except click.ClickException as error:
         where = f" (see: {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        code = _complain(name, f"{_one_line(error.format_message())}{where}", 2)
+        code = _complain(name, f"{one_line(error.format_message())}{where}", 2)
     except (click.Abort, KeyboardInterrupt):  # of code that raises them itself
         code = _complain(name, signals.MESSAGES[130], 130)
     except LtdataError as error:
-        code = _complain(name, _one_line(str(error)), error.exit_code)
+        code = _complain(name, str(error), error.exit_code)
     except SystemExit as end:
         # click ends with another stdout when the reader of ours has gone (`| head`): what it wanted it has.
         code = end.code if sys.stdout is stdout else 0
@@ -58,14 +60,10 @@ def _run(command: click.Command, name: str) -> int:
             _complain(name, signals.MESSAGES[code], code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _complain(name, f"{where}{error.strerror or error}", OutputError.exit_code)
+        code = _complain(name, one_line(f"{where}{error.strerror or error}"), OutputError.exit_code)
     return code if isinstance(code, int) else 0
 
 
 def _complain(name: str, message: str, code: int) -> int:
     click.echo(f"{name}: error: {message}", err=True)
     return code
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())

@@ -12,6 +12,25 @@
 2
 """
 
+import re
+
+# What ends a line, what a terminal obeys (ESC, and C1 in place of it), and what UTF-8 cannot hold
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""Return text of anyone's as one line can show it: what would do something else is written as Python writes it.
+
+    >>> escaped("a  b\n\x1b[2J")
+    'a  b\\n\\x1b[2J'
+    """
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(message: str) -> str:
+    """Return a message in one line, whatever a library's own message, or the name of a file, brought along."""
+    return escaped(" ".join(line.strip() for line in message.strip().split("\n")))
+
 
 class LtdataError(Exception):
     """Say in one line what is wrong and what to do; the base of all errors of this project."""
@@ -19,8 +38,8 @@ class LtdataError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """Return the message in one line, whatever a library's own message brought along."""
-        return " ".join(super().__str__().split())
+        """Return the message in one line, see `one_line`."""
+        return one_line(super().__str__())
 
 
 class UsageError(LtdataError, ValueError):

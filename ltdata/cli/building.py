@@ -12,6 +12,7 @@ from ltdata.cli.options import (
     UNVERIFIED,
     groups_option,
     json_option,
+    laid_out,
     parse_alpha,
     parse_imbalance_factor,
     quiet_option,
@@ -167,4 +168,4 @@ def format_built(built: Built) -> str:
         ),
         f"  folder   {shown(built.folder)}",
     ]
-    return "\n".join(lines)
+    return laid_out(lines)

@@ -9,8 +9,9 @@ import click
 
 from ltdata import compare, given
 from ltdata import identify as identifying
-from ltdata.cli.options import json_option
+from ltdata.cli.options import json_option, laid_out
 from ltdata.compare import ClassDiff, Diff, SplitDiff
+from ltdata.errors import escaped
 from ltdata.files import sha256_bytes
 from ltdata.formats.known import POSITIONED
 from ltdata.given import Given
@@ -86,7 +87,7 @@ def format_identified(found: Identified) -> str:
     for answer in found.answers:
         part = f" {answer.split}" if len(found.answers) > 1 else ""
         lines += [f"{found.name}{part}: {answer.headline}", *[f"  {line}" for line in answer.evidence]]
-    return "\n".join([*lines, *[f"  {note}" for note in found.notes]])
+    return laid_out([*lines, *[f"  {note}" for note in found.notes]])
 
 
 def format_diff(found: Diff) -> str:
@@ -106,7 +107,7 @@ def format_diff(found: Diff) -> str:
     for number, ((split_a, split_b), paths) in enumerate(found.shared.items()):
         lines += [""] * (number == 0 and not found.same)
         lines.append(f"{len(paths):,} images of A's {split_a} are in B's {split_b}, the first {paths[0]}")
-    return "\n".join(lines)
+    return laid_out(lines)
 
 
 def _same(found: Diff) -> str:
@@ -215,16 +216,21 @@ def _classes(found: Diff, name: str) -> list[str]:
 
 def format_names(found: Diff) -> Iterator[str]:
     """Name the images that differ, one a line: split, what, place, and labels where they are told."""
+    for fields in _names(found):
+        yield "\t".join(escaped(str(each)) for each in fields)
+
+
+def _names(found: Diff) -> Iterator[tuple[object, ...]]:
     for name, split in found.splits.items():
-        yield from (f"{name}\tonly in A\t{place}" for place in split.only_a)
-        yield from (f"{name}\tonly in B\t{place}" for place in split.only_b)
+        yield from ((name, "only in A", place) for place in split.only_a)
+        yield from ((name, "only in B", place) for place in split.only_b)
         for place, (a, b) in (split.relabelled or {}).items():
-            yield f"{name}\trelabelled\t{place}\t{','.join(map(str, a))}\t{','.join(map(str, b))}"
-        yield from (f"{name}\tother bytes\t{place}" for place in split.other_bytes)
-        for place, (times_a, times_b) in split.recounted.items():
-            yield f"{name}\trecounted\t{place}\t{times_a}\t{times_b}"
+            yield name, "relabelled", place, ",".join(map(str, a)), ",".join(map(str, b))
+        yield from ((name, "other bytes", place) for place in split.other_bytes)
+        for place, times in split.recounted.items():
+            yield name, "recounted", place, *times
     for (split_a, split_b), paths in found.shared.items():
-        yield from (f"{split_a}\tin B's {split_b}\t{path}" for path in paths)
+        yield from ((split_a, f"in B's {split_b}", path) for path in paths)
 
 
 def diff_record(diff: Diff, *, names: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ltdata import catalog, histogram
-from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, quiet_option, shown
+from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, laid_out, quiet_option, shown
 from ltdata.errors import OutputError, UsageError
 from ltdata.files import make_folder, write_atomic
 from ltdata.fits import FAMILIES, INTERVAL, QUALITY, RESAMPLES, SEED, TITLES, figure_words, interval_words, verdict
@@ -74,7 +74,7 @@ def stats(
         make_folder(path.parent)
         write_atomic(path, data)
         if not quiet:
-            click.echo(f"{shown(path)}: written", err=True)
+            click.echo(laid_out([f"{shown(path)}: written"]), err=True)
     if as_json:
         record = _record(manifest, figures)
         if second is not None and both is not None:
@@ -178,7 +178,7 @@ def format_stats(manifest: Manifest, found: FrequencyStats) -> str:
         colour=terminal and "NO_COLOR" not in os.environ,
         ascii_only=encoding != "utf8",
     )
-    return "\n".join([*lines, "", "  images per class, sorted, log scale", chart])
+    return "\n".join([laid_out(lines), "", "  images per class, sorted, log scale", chart])
 
 
 def _fit(found: FrequencyStats, family: str) -> str:
@@ -204,7 +204,7 @@ def format_overlap(a: Manifest, b: Manifest, found: Overlap) -> str:
     ]
     if found.total_variation is None or found.jensen_shannon_bits is None:
         reason = f"{source_words(a)} and {source_words(b)} are different sources without a class name in common"
-        return "\n".join([*lines, f"  classes              not matched: {reason}"])
+        return laid_out([*lines, f"  classes              not matched: {reason}"])
     lines += [
         (
             f"  classes              {len(found.shared):,} in both, {len(found.only_a):,} only in {a.name}, "
@@ -229,4 +229,4 @@ def format_overlap(a: Manifest, b: Manifest, found: Overlap) -> str:
             for each in changed[:_SHOWN_CLASSES]
         ]
     more = len(changed) - _SHOWN_CLASSES
-    return "\n".join([*lines, *([f"  and {more:,} classes more; --json has all"] if more > 0 else [])])
+    return laid_out([*lines, *([f"  and {more:,} classes more; --json has all"] if more > 0 else [])])

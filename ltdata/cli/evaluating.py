@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from ltdata import bootstrap, calibration, catalog, seeds, tables
-from ltdata.cli.options import UNVERIFIED, groups_option, json_option, quiet_option
+from ltdata.cli.options import UNVERIFIED, groups_option, json_option, laid_out, quiet_option
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.manifest import Manifest
 from ltdata.metrics import Evaluation, evaluate
@@ -180,7 +180,7 @@ def _choose_split(manifest: Manifest, split: str | None, *, quiet: bool) -> str 
     chosen = next((name for name in _SPLITS if name in manifest.splits), None)
     if chosen != _SPLITS[0] and not quiet:
         instead = f"its {chosen} split is evaluated" if chosen else "the files' own labels are taken, nothing compared"
-        click.echo(f"ltdata: note: {manifest.name} has no test split; {instead}", err=True)
+        click.echo(laid_out([f"ltdata: note: {manifest.name} has no test split; {instead}"]), err=True)
     return chosen
 
 

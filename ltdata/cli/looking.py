@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ltdata import pinned
-from ltdata.cli.options import UNVERIFIED, json_option, quiet_option
+from ltdata.cli.options import UNVERIFIED, json_option, laid_out, quiet_option
 from ltdata.manifest import MANIFEST_NAME
 from ltdata.verify import verify as verify_folder
 
@@ -29,7 +29,7 @@ def verify(folder: Path, digests_only: bool, workers: int, as_json: bool, quiet:
     pictured = manifest.has_images or manifest.view_of is not None
     done = "every digest verified" if pictured else "rows verified, no images here"
     done += ", every image decoded" if pictured and not digests_only else ""
-    click.echo(f"{manifest.name}: {done}, content sha256 {manifest.content_sha256}")
+    click.echo(laid_out([f"{manifest.name}: {done}, content sha256 {manifest.content_sha256}"]))
     if manifest.verified is False:
         click.echo(f"source {UNVERIFIED}")
 

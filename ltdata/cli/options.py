@@ -1,13 +1,13 @@
 """Options that several commands have, and how paths are shown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ltdata import groups, profiles
-from ltdata.errors import UsageError
+from ltdata.errors import UsageError, escaped
 
 UNVERIFIED = "UNVERIFIED: its files do not have the published digest"
 
@@ -53,6 +53,11 @@ def parse_number(
 
 parse_imbalance_factor = parse_number(profiles.check_imbalance_factor, "imbalance factor, n_max / n_min, such as 100")
 parse_alpha = parse_number(profiles.check_alpha, "alpha, such as 6")
+
+
+def laid_out(lines: Iterable[str]) -> str:
+    """Lay lines out for people; a name in one of them can neither end it nor do anything to a terminal."""
+    return "\n".join(map(escaped, lines))
 
 
 def shown(path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ltdata import catalog, groups
-from ltdata.cli.options import force_option, groups_option, json_option, out_option, quiet_option, shown
+from ltdata.cli.options import force_option, groups_option, json_option, laid_out, out_option, quiet_option, shown
 from ltdata.errors import SourceMissingError
 from ltdata.subset import FORMS, Part, make_subset, write_subset
 
@@ -109,12 +109,12 @@ def subset(
         name: int(((made.groups == number) & (made.class_counts > 0)).sum())
         for number, name in enumerate(groups.GROUP_NAMES)
     }
-    click.echo(f"{made.name}: {form} written")
-    click.echo(f"  images   {', '.join(f'{count:,} {split}' for split, count in counts.items())}")
-    click.echo(
-        f"  classes  {kept:,} of {manifest.num_classes:,}: " + " | ".join(f"{n} {c}" for n, c in in_group.items())
-    )
-    if made.view_of is not None:
-        click.echo(f"  view of  {made.view_of['path']}")
-    click.echo(f"  content  sha256 {made.content_sha256}")
-    click.echo(f"  folder   {shown(out.resolve())}")
+    lines = [
+        f"{made.name}: {form} written",
+        f"  images   {', '.join(f'{count:,} {split}' for split, count in counts.items())}",
+        f"  classes  {kept:,} of {manifest.num_classes:,}: " + " | ".join(f"{n} {c}" for n, c in in_group.items()),
+        *([f"  view of  {made.view_of['path']}"] if made.view_of is not None else []),
+        f"  content  sha256 {made.content_sha256}",
+        f"  folder   {shown(out.resolve())}",
+    ]
+    click.echo(laid_out(lines))
