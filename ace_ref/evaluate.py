@@ -108,7 +108,7 @@ def count_correct(
     scales = aggregation.expert_scales(model.classifier_weights(), targets, kind=recipe.scale)
     experts, classes = targets.shape
     correct = torch.zeros((1 + experts, classes), dtype=torch.int64, device=device)
-    for labels, pixels in test.central(recipe, _BATCH_SIZE):
+    for labels, pixels in test.central(recipe, _BATCH_SIZE) if len(test) else ():  # a rank may have no image
         constants = augment.constants(recipe.mean, recipe.std, (pixels.shape[1], pixels.shape[2]), device)
         logits = model(augment.normalise(pixels.to(device), constants))
         together = aggregation.aggregate(logits, targets, scales)

@@ -74,8 +74,8 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
 
 def _of_another(error: RuntimeError) -> bool:
-    """Say whether an error is of the connection to the others: gloo has no class for it, its source files are named."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    """Say whether an error is of the connection to the others; gloo has no class for it."""
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in ("gloo", "caused pair closure"))
 
 
 def agree(named: Mapping[str, Any], ranks: Ranks) -> None:

@@ -95,8 +95,7 @@ class _Streams(ABC):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         with closing(self._files(rows)) as files:
             work = (partial(_square, file, recipe) for file in files)
-            if len(rows):  # a rank may have none
-                yield from zip(labels.split(batch), _batches(work, batch, recipe.crop_px, labels.device), strict=True)
+            yield from zip(labels.split(batch), _batches(work, batch, recipe.crop_px, labels.device), strict=True)
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class RemoteSplit(_Streams):
 
     def central(self, recipe: Recipe, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield labels and central squares of all images, batch by batch, as they lie in the shards."""
-        rows = np.concatenate([np.zeros(0, np.int64), *(plan.rows for plan in self._plans())])
+        rows = np.concatenate([plan.rows for plan in self._plans()])
         labels = self.labels[torch.from_numpy(self._positions()[rows]).to(self.labels.device)]
         return self._squares(rows, labels, recipe, batch)
 

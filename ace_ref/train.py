@@ -74,7 +74,7 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             stack.enter_context(run_folder.no_empty_folder(folder))
             run_folder.claim(folder, job.recipe, split, seed, resume=job.resume, force=job.force)
         before = None if job.force else run_folder.finished(folder, job.recipe, split, seed)
-        ranks.agree({"a finished training": before is not None}, job.ranks)
+        ranks.agree({"a finished training": before is not None, **split}, job.ranks)
         if before is not None:
             if first and job.progress:
                 click.echo(f"{folder}: this training is finished; --force trains it again", err=True)

@@ -6,11 +6,13 @@ missing operators registered it imports, and all that is used here works (nms an
 """
 
 import sys
+from threading import Lock
 from types import ModuleType
 
 import torch
 
 _KEPT: list[torch.library.Library] = []  # a library that is collected takes its operators with it
+_ONE = Lock()  # the threads that crop come here together, and what fails half imported is taken out of sys.modules
 
 
 def load_torchvision() -> ModuleType:
@@ -19,6 +21,11 @@ def load_torchvision() -> ModuleType:
     >>> load_torchvision().models.resnet.Bottleneck.expansion
     4
     """
+    with _ONE:
+        return _load()
+
+
+def _load() -> ModuleType:
     try:
         import torchvision
     except RuntimeError as error:

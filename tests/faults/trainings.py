@@ -12,10 +12,13 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -43,14 +46,14 @@ class Ended:
     stderr: str
 
 
-def small(folder: Path) -> Built:
-    """Build a set of three classes, 21, 9 and 3 images to train on and 3 each to test: 4 batches of 8."""
+def small(folder: Path, *, test_per_class: int = 3) -> Built:
+    """Build a set of three classes, 21, 9 and 3 images to train on, 4 batches of 8, and some to test; a shard each."""
     files = {
         f"{name}/{number:02}.png": photo(100 * index + number, size=(12, 12), form="PNG")
-        for index, (name, count) in enumerate((("a", 24), ("b", 12), ("c", 6)))
-        for number in range(count)
+        for index, (name, count) in enumerate((("a", 21), ("b", 9), ("c", 3)))
+        for number in range(count + test_per_class)
     }
-    spec = Spec("folder", title="small", test_per_class=3)
+    spec = Spec("folder", title="small", test_per_class=test_per_class)
     return build(spec, data_dir=put(folder / "images", files), out=folder / "small")
 
 
@@ -103,6 +106,22 @@ def same(found: Path, expected: Path) -> None:
     assert {path.name for path in found.iterdir()} <= {
         "checkpoints", "events", "log.jsonl", "model.safetensors", "result.json",
     }  # fmt: skip
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder; give its URL."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - its name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder.parent)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/{folder.name}"
+        server.shutdown()
+        thread.join()
 
 
 def copied(folder: Path, place: Path) -> Path:
