@@ -19,6 +19,7 @@ from ltdata.build import write_images, write_rows
 from ltdata.catalog import Found
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
+from ltdata.lists import text_fault
 from ltdata.manifest import Manifest, check_name, make_split
 from ltdata.output import new_folder, resolve
 from ltdata.samples import content_digest
@@ -263,11 +264,19 @@ def write_subset(
 
 
 def _way(start: Path, end: Path) -> str:
-    """Return the way from one folder to another: relative, so that both can move, but for Windows' other drives."""
+    """Return the way from one folder to another: relative, so that both can move, but for Windows' other drives.
+
+    Raises:
+        UsageError: a manifest cannot hold it.
+    """
     try:
-        return Path(os.path.relpath(end, start)).as_posix()
+        way = Path(os.path.relpath(end, start)).as_posix()
     except ValueError:
-        return end.as_posix()
+        way = end.as_posix()
+    fault = text_fault(way)
+    if fault:
+        raise UsageError(f"{end}: the way there {fault}, so no view can name it; rename the folder, or use --as shards")
+    return way
 
 
 def _base(whole: Found) -> tuple[Path, str] | None:

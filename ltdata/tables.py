@@ -26,6 +26,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{mark: f"{{{mark}}}" for mark in "[*"},  # as the first of a row they would belong to the \\\\ before it
 }
 
 
@@ -94,7 +95,7 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
         "|---|---|" + "---|" * len(FIGURES),
     ]
     for row in rows:
-        name = re.sub(r"([\\`*_|<\[\]])", r"\\\1", one_line(row.name))
+        name = re.sub(r"([\\`*_|<&~\[\]])", r"\\\1", one_line(row.name))
         lines.append(f"| {name} | {row.seeds} | {' | '.join(_beside(row))} |")
     return "\n".join(lines)
 

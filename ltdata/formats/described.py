@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ltdata.errors import UsageError
 from ltdata.files import published_digest, sha256_file
+from ltdata.lists import text_fault
 from ltdata.manifest import SAMPLES_NAME, Manifest, Shard
 from ltdata.reader import read_shard, walk
 from ltdata.samples import Samples
@@ -96,9 +97,13 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
 
 def _relative(folder: Path, path: str, out: Path) -> str:
     try:
-        return Path(os.path.relpath((folder / path).resolve(), out.resolve().parent)).as_posix()
+        way = Path(os.path.relpath((folder / path).resolve(), out.resolve().parent)).as_posix()
     except ValueError as error:
         raise UsageError(f"--out {out}: is on another drive than {folder}; name a file on the same one") from error
+    fault = text_fault(way)
+    if fault:
+        raise UsageError(f"--out {out}: the way to {folder} {fault}; name a file inside it, or rename the folder")
+    return way
 
 
 def _suffix(folder: Path, shard: Shard, samples: Samples) -> str:

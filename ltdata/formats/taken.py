@@ -12,7 +12,7 @@ from ltdata import pinned
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.formats.foreign import Foreign, ForeignSplit
 from ltdata.formats.known import Known, known
-from ltdata.lists import Listed
+from ltdata.lists import Listed, printable
 from ltdata.samples import Samples
 from ltdata.sources import Where
 from ltdata.sources.disk import locate, refuse_missing
@@ -195,7 +195,8 @@ def of_official(
         class_names = tuple(name or other for name, other in zip(read_names, spare, strict=True))
     official = all(listed.official for listed in found.values())
     whole = official and set(found) == set(dataset.lists)
-    record = provenance(dataset) | {"lists": {split: listed.record(path.name) for split, listed in found.items()}}
+    file = printable(path.name)
+    record = provenance(dataset) | {"lists": {split: listed.record(file) for split, listed in found.items()}}
     if not official or all(dataset.lists[split].blob_sha1 is not None for split in found):  # figures alone prove little
         record["verified"] = official
     return Taken(
@@ -238,7 +239,7 @@ def of_any(
     _refuse_shared(paths, path)
     if data_dir is not None and paths:
         refuse_missing(data_dir, [locate(data_dir, listed, (str,)) for _, listed in paths.values()])
-    version = data_dir.resolve().name if data_dir is not None else path.name
+    version = printable(data_dir.resolve().name if data_dir is not None else path.name)
     record = {"id": source, "version": version, "terms": "your own", "form": "list"}
     return Taken(rows, class_names, record, params={"labels": "those of the file"})
 
