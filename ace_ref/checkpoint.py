@@ -5,7 +5,6 @@ more: `momentum:NAME` of the optimizer and, where an average is evaluated, the w
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from ace_ref import recipe as recipes
 from ace_ref.network import AceNetwork
 from ace_ref.recipe import Recipe
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError
-from ltdata.files import write_atomic
+from ltdata.files import sha256, write_atomic
 from ltdata.manifest import Manifest
 
 FORMAT = "ace_ref-2"
@@ -199,7 +198,7 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over the header and every tensor's name, type, shape and bytes: safetensors has none."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest = sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -18,7 +18,7 @@ from ace_ref import figures, summary
 from ace_ref.summary import COLUMNS, Row
 from ltdata import console
 from ltdata.errors import MismatchError, SourceMissingError
-from ltdata.files import output_errors, write_atomic
+from ltdata.files import make_folder, write_atomic
 from ltdata.reader import refuse_inside_build
 
 
@@ -98,8 +98,7 @@ def command(results: tuple[Path, ...], out: Path | None, as_markdown: bool, as_j
             click.echo(line)
     if out is not None:
         refuse_inside_build((out / "picture").resolve())
-        with output_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         for name, picture in figures.draw(rows).items():
             write_atomic(out / name, picture)
             click.echo(f"picture: {out / name}", err=as_json or as_markdown)

@@ -19,7 +19,7 @@ from ace_ref.logs import LOG_NAME
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ltdata.errors import LtdataError, MismatchError, UsageError
-from ltdata.files import output_errors, sha256_file, write_atomic
+from ltdata.files import make_folder, output_errors, sha256_file, write_atomic
 
 RESULT_NAME = "result.json"
 MODEL_NAME = "model.safetensors"
@@ -35,8 +35,8 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
         MismatchError: what it holds is damaged.
         OutputError: it cannot be written.
     """
+    make_folder(folder)
     with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / ".probe", b"")
         (folder / ".probe").unlink()
         for name in (RESULT_NAME, MODEL_NAME, LOG_NAME, CHECKPOINTS_NAME):
@@ -117,8 +117,7 @@ def clear(folder: Path) -> None:
 def keep_checkpoint(folder: Path, training: Training) -> None:
     """Write a checkpoint, and keep the last two."""
     place = folder / CHECKPOINTS_NAME
-    with output_errors(place):
-        place.mkdir(exist_ok=True)
+    make_folder(place)
     save_checkpoint(
         place / f"{training.epoch:05}-{training.step:06}.safetensors", training.evaluated(), training.progress()
     )

@@ -88,8 +88,6 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
         elif first:
             run_folder.clear(folder)
         log = Log(folder) if first else None
-        if log is not None:
-            stack.callback(log.close)
 
         kept_s = -math.inf
 
