@@ -12,7 +12,8 @@ from ltdata.formats.foreign import Foreign
 from ltdata.formats.known import POSITIONED
 from ltdata.formats.reading import read
 from ltdata.formats.taken import Taken, checked, of_any, of_official, of_positions
-from ltdata.manifest import Manifest, check_name, describe_rule, make_split
+from ltdata.lists import printable
+from ltdata.manifest import Manifest, check_imbalance, check_name, describe_rule, is_name, make_split
 from ltdata.output import new_folder
 from ltdata.samples import content_digest
 from ltdata.sources.official import OFFICIAL
@@ -137,7 +138,7 @@ def _manifest(
         "version": 1,
         "params": {
             "format": foreign.format,
-            "file": path.name,
+            "file": printable(path.name),
             **({"sha256": sha256_file(path)} if path.is_file() else {}),
             **taken.params,
             **({"claims": claims} if claims and not own else {}),
@@ -160,6 +161,7 @@ def _manifest(
             class_groups=tuple(about["class_groups"]) if "class_groups" in about and group_rule is None else None,
         )
         _ = manifest.groups
+        check_imbalance(manifest.protocol, manifest.splits["train"].class_counts)
     except UsageError:
         raise
     except ValueError as error:
@@ -183,7 +185,7 @@ def _is_anothers(name: str, content: str, taken: Taken) -> bool:
 def _name(own: str | None, content: str, taken: Taken, path: Path) -> str:
     """Name a split as its file does, else after the file; never as a pinned split with other content."""
     words = (own, word_of(path), f"{word_of(path)}-import")
-    return next(word for word in words if word and not _is_anothers(word, content, taken))
+    return next(word for word in words if word and is_name(word) and not _is_anothers(word, content, taken))
 
 
 def word_of(path: Path) -> str:
