@@ -1,4 +1,4 @@
-"""What stands at --out and is another build or training is refused, with what differs, and kept; --force is a fresh one."""
+"""What stands at --out and is another build or training is refused, with what differs, and kept byte for byte."""
 
 import json
 import shutil
