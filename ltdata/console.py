@@ -11,8 +11,10 @@
 | 130, 143 | interrupted, terminated |
 """
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +22,8 @@ import click
 
 from ltdata import signals
 from ltdata.errors import LtdataError, OutputError, one_line
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def run(command: click.Command, *, name: str) -> NoReturn:
@@ -59,11 +63,13 @@ def _run(command: click.Command, name: str) -> int:
             click.echo(signals.line_begin(), nl=False, err=True)
             _complain(name, signals.MESSAGES[code], code)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        place = error.filename or ("standard output" if error.errno in _FULL else "")  # files are named where they fail
+        where = f"{place}: " if place else ""
         code = _complain(name, one_line(f"{where}{error.strerror or error}"), OutputError.exit_code)
     return code if isinstance(code, int) else 0
 
 
 def _complain(name: str, message: str, code: int) -> int:
-    click.echo(f"{name}: error: {message}", err=True)
+    with suppress(OSError):  # of a stderr that is full: the code says it still
+        click.echo(f"{name}: error: {message}", err=True)
     return code
