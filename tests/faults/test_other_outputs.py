@@ -19,9 +19,6 @@ BREAKS = (
     Break("ltdata/output.py", "        if foreign:\n", "        if False:\n", only="foreign"),
     Break("ace_ref/run_folder.py", "    if differing:\n", "    if False:\n", only="resumed"),
     Break(
-        "ltdata/build.py", "    if now.content_sha256 != manifest.content_sha256:\n", "    if False:\n", only="changed"
-    ),
-    Break(
         "ltdata/build.py",
         "            if sha256_bytes(image) != digests[row]:\n",
         "            if False:\n",
