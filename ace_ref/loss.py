@@ -101,7 +101,8 @@ def make_terms(
         temperatures = temperatures / temperatures.max()
 
     def place(values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(device)
+        with np.errstate(over="ignore"):  # then the loss is not finite, which is said
+            return torch.from_numpy(values.astype(np.float32)).to(device)
 
     return LossTerms(
         targets=torch.from_numpy(targets).to(device),
