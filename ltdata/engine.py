@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +30,15 @@ _LOST_S = 60  # that a cluster may be without workers, which a restart takes
 
 
 class _Workers(ProcessPoolExecutor):
-    """Worker processes that leave Ctrl-C to this one from their first moment, when they still import modules."""
+    """Worker processes that leave Ctrl-C to this one from their first moment, when they still import modules.
+
+    Jobs are taken back by the executor's own thread, as a whole: Python 3.11.7 fails in that thread, with a traceback,
+    on a job that is taken back by itself while a worker dies.
+    """
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Wait for the workers; after an exception, only for what they are at."""
+        self.shutdown(cancel_futures=kind is not None)
 
     def submit(self, fn: Callable[..., Done], /, *args: Any, **kwargs: Any) -> Future[Done]:
         """Hand a job out, for which a process may be started."""
@@ -47,7 +56,7 @@ class Engine:
     def map(self, work: Callable[[Job], Done], jobs: Iterable[Job]) -> Generator[Done, None, None]:
         """Do small jobs, here or by the workers, and yield what comes of each in their order.
 
-        All are handed out at once; closing the generator takes back those that have not begun.
+        All are handed out at once; those that have not begun are taken back at the end of the engine.
 
         Args:
             work: a function of a module, which workers import.
@@ -57,7 +66,12 @@ class Engine:
             LtdataError: a worker ended abruptly.
         """
         try:
-            yield from map(work, jobs) if self.executor is None else self.executor.map(work, jobs)
+            if self.executor is None:
+                yield from map(work, jobs)
+                return
+            waiting = deque([self.executor.submit(work, job) for job in jobs])
+            while waiting:
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise LtdataError(
                 "a worker process ended abruptly (out of memory?); run again, with fewer --workers"

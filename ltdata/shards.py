@@ -136,7 +136,7 @@ def write_all(
     Args:
         jobs: make the content of one shard each, when its turn comes, so few are in memory at once.
         folder: where the paths of the jobs begin; an executor's workers must see it under the same name.
-        executor: None writes here.
+        executor: None writes here; after an exception, whoever has started it ends it, and with it what still waits.
         ahead: shards that an executor is given at once.
         on_shard: told of every finished shard.
 
@@ -170,9 +170,6 @@ def write_all(
         raise LtdataError(
             "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
         ) from error
-    finally:
-        for future in waiting:
-            future.cancel()
     return written
 
 
