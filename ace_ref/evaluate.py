@@ -28,7 +28,7 @@ from ltdata.errors import MismatchError, UsageError
 from ltdata.files import atomic_file
 from ltdata.groups import RULES
 from ltdata.manifest import Manifest
-from ltdata.reader import refuse_inside_build
+from ltdata.output import followed
 from ltdata.remote import Remote
 
 _BATCH_SIZE = 500
@@ -152,7 +152,7 @@ def command(
 ) -> None:
     """Evaluate a checkpoint on the test shards of its split, and print its table."""
     if out is not None:
-        refuse_inside_build(out.resolve())
+        followed(out)
         if out.exists() and not force:
             raise UsageError(f"--predictions {str(out)!r}: exists; choose another, or --force to replace it")
     chosen = devices.choose_device(device)

@@ -19,7 +19,7 @@ from ace_ref.summary import COLUMNS, Row
 from ltdata import console
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import make_folder, write_atomic
-from ltdata.reader import refuse_inside_build
+from ltdata.output import followed
 
 
 def load_results(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def command(results: tuple[Path, ...], out: Path | None, as_markdown: bool, as_j
         for line in filter(None, map(published_line, dict.fromkeys(row.split for row in rows))):
             click.echo(line)
     if out is not None:
-        refuse_inside_build((out / "picture").resolve())
+        followed(out / "picture")
         make_folder(out)
         for name, picture in figures.draw(rows).items():
             write_atomic(out / name, picture)

@@ -32,7 +32,7 @@ from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ace_ref.trainer import StopError
-from ltdata import console, reader
+from ltdata import console, output
 from ltdata.errors import LtdataError, UsageError
 from ltdata.files import exclusive
 from ltdata.manifest import Manifest
@@ -324,7 +324,7 @@ def command(
         recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
         folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
         for folder in folders.values():
-            reader.refuse_inside_build((folder / run_folder.RESULT_NAME).resolve())
+            output.followed(folder / run_folder.RESULT_NAME)
         if resident_gb is not None and math.isnan(resident_gb):
             raise UsageError("--resident-gb nan: a number of 0 or more is needed")
         if recipe.batch_size % here.world:

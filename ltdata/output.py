@@ -8,27 +8,40 @@ from ltdata import index, shards
 from ltdata.errors import MismatchError, OutputError, UsageError
 from ltdata.files import exclusive, leftovers, staged_folder, tidy
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME
-from ltdata.reader import read_manifest, refuse_inside_build
+from ltdata.reader import read_manifest
 
 
 def resolve(out: Path) -> Path:
     """Return the absolute path of an output folder, links followed, after clearing what a killed run left.
 
     Raises:
-        UsageError: it is the current folder, or lies inside a build.
-        OutputError: it cannot be followed.
+        UsageError: it is the current folder, or as `followed`.
+        OutputError: as `followed`.
     """
-    try:
-        folder = out.resolve()
-    except (OSError, RuntimeError) as error:  # a link to itself, before Python 3.13
-        raise OutputError(f"{out}: cannot be followed ({error}); choose another --out") from error
+    folder = followed(out)
     if folder == Path.cwd():
         raise UsageError(f"--out {str(out)!r}: is the current folder; name one inside it")
-    refuse_inside_build(folder)
     if leftovers(folder):
         with exclusive(folder):
             tidy(folder)
     return folder
+
+
+def followed(out: Path) -> Path:
+    """Return the absolute path of a file or folder to write, links followed.
+
+    Raises:
+        UsageError: it lies inside a build, where it would be taken for a damage.
+        OutputError: it cannot be followed.
+    """
+    try:
+        place = out.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, before Python 3.13; a NUL
+        raise OutputError(f"{out}: cannot be followed ({error}); choose another place") from error
+    for parent in place.parents:
+        if (parent / MANIFEST_NAME).is_file() and (parent / SAMPLES_NAME).is_file():
+            raise UsageError(f"{place}: lies inside the build {parent}; choose another place")
+    return place
 
 
 def holds_build(folder: Path, *, force: bool) -> bool:

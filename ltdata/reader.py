@@ -150,17 +150,6 @@ def read_manifest(folder: Path | str) -> Manifest:
     return Manifest.from_json(text, origin=str(path))
 
 
-def refuse_inside_build(folder: Path) -> None:
-    """Refuse an output folder that lies inside a built one, where it would be taken for a damage.
-
-    Raises:
-        UsageError: it does.
-    """
-    for parent in folder.parents:
-        if (parent / MANIFEST_NAME).is_file() and (parent / SAMPLES_NAME).is_file():
-            raise UsageError(f"{folder}: lies inside the build {parent}; choose another place")
-
-
 def read_samples(folder: Path, manifest: Manifest) -> dict[str, Samples]:
     """Read the rows of every split, checked against the header.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ltdata import catalog, histogram
+from ltdata import catalog, histogram, output
 from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, laid_out, quiet_option, shown
 from ltdata.errors import OutputError, UsageError
 from ltdata.files import make_folder, write_atomic
@@ -20,7 +20,6 @@ from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 from ltdata.overlap import Overlap, overlap, source_words
 from ltdata.plot import draw, form_of
-from ltdata.reader import refuse_inside_build
 from ltdata.stats import FrequencyStats, frequency_stats, gini
 
 _SHOWN_CLASSES = 10
@@ -94,7 +93,7 @@ def _described(manifest: Manifest, group_rule: str | None) -> tuple[Manifest, Fr
 
 
 def _check_output(out: Path, *, force: bool) -> None:
-    refuse_inside_build(out.resolve())
+    output.followed(out)
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; name a file")
     if out.exists() and not force:
