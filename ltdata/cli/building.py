@@ -10,6 +10,7 @@ from ltdata import groups, profiles, skipped
 from ltdata.build import Built
 from ltdata.cli.options import (
     UNVERIFIED,
+    Whole,
     groups_option,
     json_option,
     laid_out,
@@ -42,22 +43,20 @@ from ltdata.spec import NATURAL, Spec
     type=click.Choice([*profiles.PROFILES, NATURAL]),
     help="How class sizes fall  [default: exp; natural, nothing drawn, for NAME folder without --imbalance]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True)
 @groups_option("strict")
-@click.option("--max-per-class", type=click.IntRange(1), help="Upper bound for the largest class.")
-@click.option("--min-per-class", type=click.IntRange(1), help="Images of the smallest class, in place of --imbalance.")
+@click.option("--max-per-class", type=Whole(1), help="Upper bound for the largest class.")
+@click.option("--min-per-class", type=Whole(1), help="Images of the smallest class, in place of --imbalance.")
 @click.option(
     "--alpha", metavar="A", callback=parse_alpha, help="Of profile pareto; smaller: longer tail  [default: 6]"
 )
-@click.option(
-    "--val-per-class", type=click.IntRange(0), default=0, help="Hold so many of every class out (NAME folder)."
-)
-@click.option("--test-per-class", type=click.IntRange(0), default=0, help="As many for a test (NAME folder).")
+@click.option("--val-per-class", type=Whole(0), default=0, help="Hold so many of every class out (NAME folder).")
+@click.option("--test-per-class", type=Whole(0), default=0, help="As many for a test (NAME folder).")
 @click.option("--name", "title", help="Name of a folder's data set  [default: the folder's]")
-@click.option("--max-side", type=click.IntRange(16, 10_000), metavar="PX", help="Scale larger images down, as JPEG.")
+@click.option("--max-side", type=Whole(16, 10_000), metavar="PX", help="Scale larger images down, as JPEG.")
 @click.option("--manifest-only", is_flag=True, help="Write header and rows, and do not look for images.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to write  [default: the split's name]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that write shards.")
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Processes that write shards.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that sees the same files, for --engine dask.")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")

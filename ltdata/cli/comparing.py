@@ -9,7 +9,7 @@ import click
 
 from ltdata import compare, given
 from ltdata import identify as identifying
-from ltdata.cli.options import json_option, laid_out
+from ltdata.cli.options import Whole, json_option, laid_out
 from ltdata.compare import ClassDiff, Diff, SplitDiff
 from ltdata.errors import escaped
 from ltdata.files import sha256_bytes
@@ -53,7 +53,7 @@ def diff(ctx: click.Context, what_a: str, what_b: str, split: str | None, names:
 @click.argument("what", metavar="FILE")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder or archive of CIFAR, for its labels.")
 @click.option("--source", type=click.Choice(POSITIONED), help="What its positions count  [default: either CIFAR]")
-@click.option("--seeds", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Try 0 .. SEEDS - 1.")
+@click.option("--seeds", type=Whole(1, 100_000), default=100, show_default=True, help="Try 0 .. SEEDS - 1.")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
 @json_option
 @click.pass_context

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from ltdata import bootstrap, calibration, catalog, seeds, tables
-from ltdata.cli.options import UNVERIFIED, groups_option, json_option, laid_out, quiet_option
+from ltdata.cli.options import UNVERIFIED, Whole, groups_option, json_option, laid_out, quiet_option
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
 from ltdata.manifest import Manifest
 from ltdata.metrics import Evaluation, evaluate
@@ -29,10 +29,8 @@ _SPLITS = ("test", "val")  # the first that the manifest has; iNaturalist 2018 k
 @click.option("--name", metavar="TEXT", help="Of the method  [default: the first file's]")
 @click.option("--format", "form", type=click.Choice(_FORMS), help="[default: table]")
 @click.option("--per-class", is_flag=True, help="Figures of every class too, in table and JSON.")
-@click.option(
-    "--bootstrap", "resamples", type=click.IntRange(100, 100_000), metavar="N", help="95 % intervals, of N resamples."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--bootstrap", "resamples", type=Whole(100, 100_000), metavar="N", help="95 % intervals, of N resamples.")
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--any-order", is_flag=True, help="A file's labels may stand in another order than the rows.")
 @json_option
 @quiet_option

@@ -9,7 +9,16 @@ import click
 from ltdata import build as builder
 from ltdata import catalog, formats
 from ltdata.build import Built
-from ltdata.cli.options import force_option, groups_option, json_option, laid_out, out_option, quiet_option, shown
+from ltdata.cli.options import (
+    Whole,
+    force_option,
+    groups_option,
+    json_option,
+    laid_out,
+    out_option,
+    quiet_option,
+    shown,
+)
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
@@ -50,7 +59,7 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
 @click.option(
     "--label-key", metavar="KEY", help="Of the label in the .json of SHARDS  [default: .cls, else label, ...]"
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes that rewrite SHARDS  [default: 1]")
+@click.option("--workers", type=Whole(1), help="Processes that rewrite SHARDS  [default: 1]")
 @click.option("--unverified", is_flag=True, help="Accept source files without the published digest.")
 @out_option
 @force_option

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ltdata import pinned
-from ltdata.cli.options import UNVERIFIED, json_option, laid_out, quiet_option
+from ltdata.cli.options import UNVERIFIED, Whole, json_option, laid_out, quiet_option
 from ltdata.manifest import MANIFEST_NAME
 from ltdata.verify import verify as verify_folder
 
@@ -14,7 +14,7 @@ from ltdata.verify import verify as verify_folder
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--digests-only", is_flag=True, help="Do not decode the images.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that read and decode.")
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Threads that read and decode.")
 @json_option
 @quiet_option
 def verify(folder: Path, digests_only: bool, workers: int, as_json: bool, quiet: bool) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands have, and how paths are shown."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ out_option = click.option("--out", type=click.Path(path_type=Path), required=Tru
 force_option = click.option("--force", is_flag=True, help="Replace what stands there.")
 
 
+class Whole(click.IntRange):
+    """Take a whole number in digits alone, of a range; `int` takes 1_0 for 10, too, and digits of every script."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, str) and not re.fullmatch("[+-]?[0-9]{1,20}", value):
+            self.fail(f"{value[:40]!r} is not a whole number.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
+
+
 def groups_option(default: str | None) -> Callable[[Any], Any]:
     """Make the --groups option; its help names the rules."""
     return click.option(
@@ -29,6 +41,17 @@ def groups_option(default: str | None) -> Callable[[Any], Any]:
     )
 
 
+def to_float(text: str) -> float:
+    """Return the number that a text is; `float` takes 1_0 for 10, too, and digits of every script.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def parse_number(
     check: Callable[[float], float], what: str
 ) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
@@ -38,14 +61,12 @@ def parse_number(
         if value is None:
             return None
         try:
-            if "_" in value:  # float() takes 1_0 for 10
-                raise ValueError
-            return check(float(value))
+            return check(to_float(value))
         except UsageError as error:
             raise click.BadParameter(str(error)) from None
         except ValueError:
             raise click.BadParameter(
-                f"{what.partition(',')[0]} {value!r}: it is a number, {what.partition(', ')[2]}"
+                f"{what.partition(',')[0]} {value[:40]!r}: it is a number, {what.partition(', ')[2]}"
             ) from None
 
     return parse

@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from ltdata import catalog, groups
-from ltdata.cli.options import force_option, groups_option, json_option, laid_out, out_option, quiet_option, shown
+from ltdata.cli.options import (
+    Whole,
+    force_option,
+    groups_option,
+    json_option,
+    laid_out,
+    out_option,
+    quiet_option,
+    shown,
+    to_float,
+)
 from ltdata.errors import SourceMissingError
 from ltdata.subset import FORMS, Part, make_subset, write_subset
 
@@ -29,9 +39,9 @@ def parse_list(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
 def parse_thresholds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[float, ...]:
     """Parse falling shares, separated by commas."""
     try:
-        return tuple(float(word) for word in value.split(",")) if value is not None else ()
+        return tuple(to_float(word) for word in value.split(",")) if value is not None else ()
     except ValueError:
-        raise click.BadParameter(f"{value!r}: shares of the images, such as 0.3,0.05") from None
+        raise click.BadParameter(f"{value[:40]!r}: shares of the images, such as 0.3,0.05") from None
 
 
 def parse_range(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -40,7 +50,7 @@ def parse_range(_ctx: click.Context, _param: click.Parameter, value: str | None)
         return None
     found = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", value)
     if not found:
-        raise click.BadParameter(f"{value!r}: LOW-HIGH images of a class, such as 20-100")
+        raise click.BadParameter(f"{value[:40]!r}: LOW-HIGH images of a class, such as 20-100")
     return int(found[1]), int(found[2])
 
 
@@ -49,21 +59,19 @@ def parse_range(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option(
     "--group", "group_names", multiple=True, callback=parse_list, help="many, medium, few; several by commas."
 )
-@click.option(
-    "--expert", type=click.IntRange(1), help="Target categories of an expert: 1 all, 2 medium and few, 3 few."
-)
+@click.option("--expert", type=Whole(1), help="Target categories of an expert: 1 all, 2 medium and few, 3 few.")
 @click.option("--thresholds", callback=parse_thresholds, help="Cut experts by shares of the images instead: 0.3,0.05.")
 @click.option("--class", "classes", multiple=True, callback=parse_list, help="Names or labels; @FILE has one per line.")
 @click.option("--class-size", metavar="LOW-HIGH", callback=parse_range, help="Classes with so many training images.")
-@click.option("--per-class", type=click.IntRange(1), help="At most so many training images of a class.")
-@click.option("--images", type=click.IntRange(1), help="So many training images in all, each class in its share.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--per-class", type=Whole(1), help="At most so many training images of a class.")
+@click.option("--images", type=Whole(1), help="So many training images in all, each class in its share.")
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--relabel", is_flag=True, help="Number the classes that are left anew.")
 @groups_option(None)
 @click.option("--as", "form", type=click.Choice(FORMS), help="What to write  [default: view of a build, else manifest]")
 @click.option("--name", help="Of the subset  [default: derived]")
 @out_option
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that write shards.")
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Processes that write shards.")
 @force_option
 @json_option
 @quiet_option
