@@ -41,7 +41,7 @@ def parse_thresholds(_ctx: click.Context, _param: click.Parameter, value: str | 
     try:
         return tuple(to_float(word) for word in value.split(",")) if value is not None else ()
     except ValueError:
-        raise click.BadParameter(f"{value[:40]!r}: shares of the images, such as 0.3,0.05") from None
+        raise click.BadParameter(f"{str(value)[:40]!r}: shares of the images, such as 0.3,0.05") from None
 
 
 def parse_range(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
