@@ -253,7 +253,7 @@ class Manifest:
             rule = str(manifest.group_rule["name"])
             if dict(manifest.group_rule) != describe_rule(rule):
                 raise ValueError(f"group rule {rule} with other borders than its own")
-            _ = manifest.groups, dict(manifest.protocol["params"]), str(manifest.source["id"])
+            _ = manifest.groups, dict(manifest.protocol["params"]), manifest.protocol["name"], manifest.source["id"]
             check_imbalance(manifest.protocol, manifest.splits["train"].class_counts)
             # Names of splits and of the whole become parts of paths: of exports, of caches, of a training's folder.
             names = [name for name in (manifest.name, *manifest.splits) if not is_name(name)]
