@@ -150,10 +150,12 @@ class Recipe:
         for name, value in dataclasses.asdict(self).items():
             low = {"epochs": 1, "batch_size": 2, "crop_px": 1, "short_side_px": 1}.get(name, 0)
             if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:
-                raise UsageError(f"recipe: {name} {value}: a finite number of at least {low} is needed")
+                raise UsageError(f"recipe: {name} {value!s:.80}: a finite number of at least {low} is needed")
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and abs(number) > _MOST[type(number)]:
-                    raise UsageError(f"recipe: {name} {number}: at most {_MOST[type(number)]} can be computed with")
+                    raise UsageError(
+                        f"recipe: {name} {number!s:.80}: at most {_MOST[type(number)]} can be computed with"
+                    )
         for name in ("lr", "head_scale"):
             if getattr(self, name) == 0:
                 raise UsageError(f"recipe: {name} 0.0: a number above 0 is needed")
@@ -286,7 +288,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--set {text!r}: key=value is needed")
+        raise UsageError(f"--set {text!r:.80}: key=value is needed")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):  # of TOML, of thousands of digits, or of brackets
@@ -305,7 +307,7 @@ def _typed_values(values: Mapping[str, Any]) -> dict[str, Any]:
     types = typing.get_type_hints(Recipe)
     for name in values:
         if name not in types:
-            raise UsageError(f"recipe: no value is called {name!r}; there are {', '.join(types)}")
+            raise UsageError(f"recipe: no value is called {name!r:.80}; there are {', '.join(types)}")
     return {name: _typed(name, value, types[name]) for name, value in values.items()}
 
 
@@ -318,4 +320,4 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if item is not None and isinstance(value, list | tuple) and all(type(entry) in (int, item) for entry in value):
             return tuple(item(entry) for entry in value)
     expected = _KINDS[kind] if item is None else f"a list, each {_KINDS[item]},"
-    raise UsageError(f"recipe: {name} {value!r}: {expected} is needed")
+    raise UsageError(f"recipe: {name} {value!r:.80}: {expected} is needed")

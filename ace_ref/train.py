@@ -33,6 +33,7 @@ from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ace_ref.trainer import StopError
 from ltdata import console, output
+from ltdata.cli.options import Real, Whole
 from ltdata.errors import LtdataError, UsageError
 from ltdata.files import exclusive
 from ltdata.manifest import Manifest
@@ -252,23 +253,21 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option(
     "--recipe", "recipe_name", type=click.Choice(recipes.names()), help="Settings  [default: those of the data set]"
 )
-@click.option("--epochs", type=click.IntRange(1), help="Another length; milestones keep their proportion.")
+@click.option("--epochs", type=Whole(1), help="Another length; milestones keep their proportion.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any value of the recipe.")
-@click.option("--val-per-class", type=click.IntRange(0), help="Training images of every class to hold out.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--val-per-class", type=Whole(0), help="Training images of every class to hold out.")
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--seeds", callback=_seeds, metavar="A,B,C", help="Several seeds, one after the other; --out/seedA ...")
-@click.option("--eval-every", type=click.IntRange(1), default=10, show_default=True, help="Epochs between evaluations.")
+@click.option("--eval-every", type=Whole(1), default=10, show_default=True, help="Epochs between evaluations.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the result  [default: runs/SPLIT-RECIPE-METHOD-seedN]"
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--together", type=click.IntRange(1, 10), help="Seeds trained side by side  [default: on one GPU all, else 1]"
-)
+@click.option("--together", type=Whole(1, 10), help="Seeds trained side by side  [default: on one GPU all, else 1]")
 @click.option("--graph/--no-graph", default=True, help="On one GPU, replay each step as a CUDA graph  [default: yes]")
 @click.option(
     "--resident-gb",
-    type=click.FloatRange(0, 1e6),
+    type=Real(0, 1e6),
     help="Photographs of a split in memory  [default: 60 % of what is free]",
 )
 @click.option("--cache", is_flag=True, help="Keep decoded images beside the shards for the next start.")
@@ -325,8 +324,6 @@ def command(
         folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
         for folder in folders.values():
             output.followed(folder / run_folder.RESULT_NAME)
-        if resident_gb is not None and math.isnan(resident_gb):
-            raise UsageError("--resident-gb nan: a number of 0 or more is needed")
         if recipe.batch_size % here.world:
             raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {here.world} processes")
         alone = here.world == 1

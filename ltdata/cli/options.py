@@ -1,5 +1,6 @@
 """Options that several commands have, and how paths are shown."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,6 +27,20 @@ class Whole(click.IntRange):
         if isinstance(value, str) and not re.fullmatch("[+-]?[0-9]{1,20}", value):
             self.fail(f"{value[:40]!r} is not a whole number.", param, ctx)
         number: int = super().convert(value, param, ctx)
+        return number
+
+
+class Real(click.FloatRange):
+    """Take a number as `to_float` reads it, of a range; `click.FloatRange` lets nan through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number: float = super().convert(to_float(str(value)), param, ctx)
+        except ValueError:
+            self.fail(f"{str(value)[:40]!r} is not a number.", param, ctx)
+        if math.isnan(number):
+            self.fail("nan is not a number.", param, ctx)
         return number
 
 
