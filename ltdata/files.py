@@ -305,6 +305,16 @@ def output_errors(target: Path) -> Iterator[None]:
         ) from error
 
 
+def flush_tree(folder: Path) -> None:
+    """Flush every file and folder below a folder, and itself, that a library of others has written."""
+    for place in (*folder.rglob("*"), folder):
+        if place.is_dir():
+            flush_folder(place)
+        else:
+            with place.open("r+b") as file:
+                flush_to_disk(file.fileno())
+
+
 def start_flush(file: BinaryIO, start: int, end: int) -> None:
     """Have the disk begin with bytes `start` to `end` of an open file, where the system takes such advice.
 

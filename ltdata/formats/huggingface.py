@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import read_bytes, sha256_bytes, write_atomic
+from ltdata.files import flush_tree, read_bytes, sha256_bytes, write_atomic
 from ltdata.formats.about import about_from_json, about_json
 from ltdata.formats.foreign import Foreign, ForeignSplit, in_order, split_named, split_of_file
 from ltdata.formats.parquet import COLUMNS, from_columns, is_plain
@@ -96,6 +96,7 @@ def write(manifest: Manifest, rows: Mapping[str, Samples], out: Path, *, folder:
     for name in rows:
         (scratch / f"{name}.arrow").unlink()
     scratch.rmdir()
+    flush_tree(out)
     write_atomic(out / _ABOUT_NAME, about_json(manifest, rows).encode() + b"\n")
 
 

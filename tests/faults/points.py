@@ -75,7 +75,7 @@ class _Watcher:
     def place(self, path: Any, dir_fd: int | None = None) -> str:
         if isinstance(path, int):
             return self.places.get(path, "")
-        return os.path.normpath(  # noqa: PTH118
+        return os.path.normpath(
             os.path.join(self.places[dir_fd] if dir_fd is not None else os.getcwd(), os.fspath(path))  # noqa: PTH109, PTH118
         )
 

@@ -9,6 +9,7 @@ kills the process before its 7th call that changes the disk. Processes are forke
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from faults.points import Point, Strike, watched
 from photos import contents, put_photos
 
+from faults.points import Point, Strike, watched
 from ltdata import console, engine
 from ltdata.cli import cli
 
@@ -129,7 +130,7 @@ class Ended:
 
 @contextmanager
 def prepared() -> Iterator[Path]:
-    """Give a folder with what the commands read: in memory where the system has such, which takes a sixth of the time."""
+    """Give a folder with what the commands read: in memory where the system has such, six times as fast."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
     with TemporaryDirectory(prefix="ltdata-faults-", dir=memory if os.access(memory, os.W_OK) else None) as made:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
@@ -169,11 +170,11 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in came_with)
 
 
-def run(words: tuple[str, ...], folder: Path, fault: Fault | None = None) -> Ended:
-    """Run a command in a process of its own, in a folder."""
+def run(words: tuple[str, ...], folder: Path, fault: Fault | None = None, *, largest_bytes: int = 0) -> Ended:
+    """Run a command in a process of its own, in a folder; no file may become larger than some bytes, if given."""
     process, end = _FORKED.Pipe(duplex=False)
     log = folder.with_name(f"{folder.name}.log")
-    started = _FORKED.Process(target=_run, args=(words, str(folder), fault, str(log), end))
+    started = _FORKED.Process(target=_run, args=(words, str(folder), fault, largest_bytes, str(log), end))
     started.start()
     end.close()
     started.join(_LIMIT_S)
@@ -184,16 +185,23 @@ def run(words: tuple[str, ...], folder: Path, fault: Fault | None = None) -> End
     return Ended(started.exitcode, log.read_text(), points, struck, process)
 
 
-def _run(words: tuple[str, ...], folder: str, fault: Fault | None, log: str, end: Connection) -> None:
+def _run(
+    words: tuple[str, ...], folder: str, fault: Fault | None, largest_bytes: int, log: str, end: Connection
+) -> None:
     os.chdir(folder)
     with open(log, "w") as file:  # noqa: PTH123 - of descriptors
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if largest_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, resource.RLIM_INFINITY))
     sys.argv = ["ltdata", *words]
     points: list[Point] = []
     tickets, strike = _strike(fault, points)
     # Workers are forked, which is quick, and takes the watch along.
-    with patch.object(engine, "get_context", lambda _: multiprocessing.get_context("fork")), watched(Path(folder), strike):
+    with (
+        patch.object(engine, "get_context", lambda _: multiprocessing.get_context("fork")),
+        watched(Path(folder), strike),
+    ):
         try:
             console.run(cli, name="ltdata")
         except SystemExit as ended:
