@@ -1,6 +1,7 @@
 """Export: a split in the forms that other people's code reads."""
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,7 +154,11 @@ def _split_file(name: str, manifest: Manifest, split: str, samples: Samples, fol
         blank = next((path for path in samples.source_path or () if path != path.rstrip()), None)
         if blank is not None:
             raise UsageError(f"{manifest.name}: path {blank!r} ends in a blank, which lists cannot hold; choose csv")
-        return list_bytes(samples)
+        data = list_bytes(samples)
+        if data.startswith(BOM_UTF8):
+            first = samples.places[0]
+            raise UsageError(f"{manifest.name}: path {first!r} begins with a byte-order mark, as no list can; use csv")
+        return data
     if samples.source_path is not None:
         raise UsageError(
             f"{manifest.name}: names its images by path, and format npy holds positions; choose list, csv or npz"
