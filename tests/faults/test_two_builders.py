@@ -23,17 +23,13 @@ from faults.effort import WHOLE, thin, tried
 from ltdata import console
 from ltdata.build import Built
 from ltdata.cli import cli
+from ltdata.files import exclusive
 
 BREAKS = (
-    Break("ltdata/build.py", "    with exclusive(folder):\n", "    if True:\n", only="builders or options or force"),
-    Break(
-        "ltdata/output.py",
-        "    with exclusive(folder):\n        if holds",
-        "    if True:\n        if holds",
-        only="kinds",
-    ),
-    Break("ltdata/files.py", "SoftFileLock(path, timeout=0) if soft else", "", only="system_has_no_locks"),
-    Break("ace_ref/train.py", "            stack.enter_context(exclusive(folder))\n", "", only="trainings"),
+    Break("ltdata/build.py", "    with exclusive(folder):\n", "    if True:\n", only="builders"),
+    Break("ltdata/files.py", "        _acquire(lock)\n", "        pass\n", only="holds"),
+    Break("ltdata/files.py", "SoftFileLock(path, timeout=0) if soft else", "", only="holds or system_has_no_locks"),
+    Break("ace_ref/train.py", "            stack.enter_context(exclusive(folder))\n", "", only="training_that"),
 )
 _FORKED = multiprocessing.get_context("forkserver")
 SIZES = (2, 3, 5, 8, 16)
@@ -192,6 +188,20 @@ def test_commands_of_other_kinds_at_one_place_leave_what_one_of_them_makes(place
         tried()
 
 
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("kind", ["build", "shards", "view", "import", "build-rows", "files"])
+def test_a_place_that_another_process_holds_is_refused(kind: str, locks: bool, place: Path) -> None:
+    folder = runs.case(place, f"held-{kind}-{locks}")
+    with mock.patch.object(fcntl, "flock", fcntl.flock if locks else _no_locks), exclusive(folder / "out"):
+        (ended,) = race([runs.COMMANDS[kind].words], folder, locks=locks)
+    assert (ended.code, ended.stderr.count("\n"), "another process is writing it" in ended.stderr) == (1, 1, True), (
+        ended
+    )
+    assert runs.left(folder) == []
+    assert not (folder / "out").exists()
+    tried()
+
+
 def test_builders_where_the_system_has_no_locks_end_with_one_right_build(
     place: Path, clean: dict[int, runs.Tree]
 ) -> None:
@@ -213,6 +223,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, dict[str, 
     (ended,) = race([tuple(trainings.options(built, folder / "run"))], folder, module="train")
     assert ended.code == 0, ended
     return built, {"model": (folder / "run" / "model.safetensors").read_bytes()}
+
+
+def test_a_training_that_another_process_writes_is_refused(trained: tuple[Built, object], tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run"):
+        ended = trainings.run(trainings.options(trained[0], tmp_path / "run"))
+    assert (ended.code, HELD in ended.stderr, ended.stderr.count("\n")) == (1, True, 1), ended
+    assert list(tmp_path.iterdir()) == []
+    tried()
 
 
 def test_trainings_with_one_output_end_with_one_right_result(
