@@ -24,11 +24,11 @@ from ace_ref.loading import Memory
 from ace_ref.ranks import Ranks, add
 from ace_ref.streamed import RemoteSplit
 from ltdata import console
-from ltdata.errors import MismatchError, UsageError
+from ltdata.errors import MismatchError
 from ltdata.files import atomic_file
 from ltdata.groups import RULES
 from ltdata.manifest import Manifest
-from ltdata.output import followed
+from ltdata.output import check_new_file
 from ltdata.remote import Remote
 
 _BATCH_SIZE = 500
@@ -152,9 +152,7 @@ def command(
 ) -> None:
     """Evaluate a checkpoint on the test shards of its split, and print its table."""
     if out is not None:
-        followed(out)
-        if out.exists() and not force:
-            raise UsageError(f"--predictions {str(out)!r}: exists; choose another, or --force to replace it")
+        check_new_file(out, force=force)
     chosen = devices.choose_device(device)
     devices.make_deterministic()
     manifest, place = loading.open_shards(shards)

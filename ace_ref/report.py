@@ -18,7 +18,7 @@ from ace_ref import figures, summary
 from ace_ref.summary import COLUMNS, Row
 from ltdata import console
 from ltdata.errors import MismatchError, SourceMissingError
-from ltdata.files import make_folder, write_atomic
+from ltdata.files import check_writable, make_folder, write_atomic
 from ltdata.output import followed
 
 
@@ -87,6 +87,9 @@ def markdown(rows: list[Row]) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def command(results: tuple[Path, ...], out: Path | None, as_markdown: bool, as_json: bool) -> None:
     """Print the table of RESULTS (result.json files, or folders of them), published figures beside it."""
+    if out is not None:
+        followed(out / "picture")
+        check_writable(out / "picture")
     rows = summary.summarise(load_results(results))
     if as_json:
         click.echo(json.dumps([_plain(row) for row in rows]))
@@ -97,7 +100,6 @@ def command(results: tuple[Path, ...], out: Path | None, as_markdown: bool, as_j
         for line in filter(None, map(published_line, dict.fromkeys(row.split for row in rows))):
             click.echo(line)
     if out is not None:
-        followed(out / "picture")
         make_folder(out)
         for name, picture in figures.draw(rows).items():
             write_atomic(out / name, picture)

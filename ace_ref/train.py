@@ -35,7 +35,7 @@ from ace_ref.trainer import StopError
 from ltdata import console, output
 from ltdata.cli.options import Real, Whole
 from ltdata.errors import LtdataError, UsageError
-from ltdata.files import exclusive
+from ltdata.files import check_writable, exclusive
 from ltdata.manifest import Manifest
 
 _CUDA_CHECKPOINT_S = 5  # an epoch may take a tenth of a second there, and a checkpoint a good part of that
@@ -324,6 +324,8 @@ def command(
         folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
         for folder in folders.values():
             output.followed(folder / run_folder.RESULT_NAME)
+            if here.rank == 0:
+                check_writable(folder / run_folder.RESULT_NAME)
         if recipe.batch_size % here.world:
             raise UsageError(f"batch_size {recipe.batch_size}: cannot be split evenly over {here.world} processes")
         alone = here.world == 1

@@ -60,8 +60,7 @@ def _run(command: click.Command, name: str) -> int:
         # click ends with another stdout when the reader of ours has gone (`| head`): what it wanted it has.
         code = end.code if sys.stdout is stdout else 0
         if code in signals.MESSAGES:
-            click.echo(signals.line_begin(), nl=False, err=True)
-            _complain(name, signals.MESSAGES[code], code)
+            _complain(f"{signals.line_begin()}{name}", signals.MESSAGES[code], code)
     except OSError as error:
         place = error.filename or ("standard output" if error.errno in _FULL else "")  # files are named where they fail
         where = f"{place}: " if place else ""

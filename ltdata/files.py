@@ -293,6 +293,20 @@ def _holder(path: Path) -> str:
     return "it does not say who it is"
 
 
+def check_writable(target: Path) -> None:
+    """Refuse a file or a folder that cannot be written, before any work is done for it; nothing is left there.
+
+    Raises:
+        OutputError: it cannot, or one of the folders above it cannot be made.
+    """
+    with output_errors(target):
+        with suppress(FileNotFoundError):
+            target.stat()  # fails for a name too long, a link to itself, a place below a file
+        above = next(folder for folder in target.resolve().parents if folder.exists())
+        with TemporaryFile(dir=above):
+            pass
+
+
 @contextmanager
 def output_errors(target: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one `OutputError` that names the target."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ltdata import index, shards
 from ltdata.errors import MismatchError, OutputError, UsageError
-from ltdata.files import exclusive, leftovers, staged_folder, tidy
+from ltdata.files import check_writable, exclusive, leftovers, staged_folder, tidy
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME
 from ltdata.reader import read_manifest
 
@@ -66,6 +66,33 @@ def holds_build(folder: Path, *, force: bool) -> bool:
     return True
 
 
+def check_new(out: Path, *, force: bool = False) -> None:
+    """Refuse what `new_folder` would refuse, before any work is done for it.
+
+    Raises:
+        UsageError: a build stands there already and `force` is not given, or other files are there.
+        OutputError: it cannot be written.
+    """
+    folder = resolve(out)
+    check_writable(folder)
+    _refuse_build(folder, force=force)
+
+
+def check_new_file(out: Path, *, force: bool = False) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises:
+        UsageError: it stands there already and `force` is not given, or as `followed`.
+        OutputError: it cannot be written.
+    """
+    followed(out)
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; name a file")
+    if out.exists() and not force:
+        raise UsageError(f"{out}: exists; choose another name, or --force to replace it")
+    check_writable(out)
+
+
 @contextmanager
 def new_folder(out: Path, *, force: bool = False, keep: Iterable[Path | None] = ()) -> Iterator[Path]:
     """Give a staging folder that becomes `out` when the block ends well, and vanishes when it does not.
@@ -85,10 +112,14 @@ def new_folder(out: Path, *, force: bool = False, keep: Iterable[Path | None] = 
         if read is not None and read.resolve().is_relative_to(folder):
             raise UsageError(f"--out {str(out)!r}: would replace {read}, which is read here; choose another --out")
     with exclusive(folder):
-        if holds_build(folder, force=force) and not force:
-            raise UsageError(f"{folder}: holds a build already; choose another --out, or --force to replace it")
+        _refuse_build(folder, force=force)
         with staged_folder(folder, replace=force) as staging:
             yield staging
+
+
+def _refuse_build(folder: Path, *, force: bool) -> None:
+    if holds_build(folder, force=force) and not force:
+        raise UsageError(f"{folder}: holds a build already; choose another --out, or --force to replace it")
 
 
 def is_own(relative: str) -> bool:

@@ -13,7 +13,7 @@ import click
 
 from ltdata import catalog, histogram, output
 from ltdata.cli.options import UNVERIFIED, force_option, groups_option, json_option, laid_out, quiet_option, shown
-from ltdata.errors import OutputError, UsageError
+from ltdata.errors import UsageError
 from ltdata.files import make_folder, write_atomic
 from ltdata.fits import FAMILIES, INTERVAL, QUALITY, RESAMPLES, SEED, TITLES, figure_words, interval_words, verdict
 from ltdata.groups import GROUP_NAMES
@@ -59,7 +59,7 @@ def stats(
     outputs = [path for path in (html, plot) if path is not None]
     form = form_of(plot) if plot is not None else ""  # what cannot be is refused before anything is read
     for out in outputs:
-        _check_output(out, force=force)
+        output.check_new_file(out, force=force)
     found = catalog.find(what)
     manifest, figures = _described(found.manifest, group_rule)
     second = _described(catalog.find(other).manifest, group_rule) if other is not None else None
@@ -90,14 +90,6 @@ def _described(manifest: Manifest, group_rule: str | None) -> tuple[Manifest, Fr
         manifest = manifest.with_groups(group_rule)
     rule = manifest.group_rule["name"]
     return manifest, frequency_stats(manifest.class_counts, rule=rule, class_groups=manifest.groups)
-
-
-def _check_output(out: Path, *, force: bool) -> None:
-    output.followed(out)
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; name a file")
-    if out.exists() and not force:
-        raise UsageError(f"{out}: exists; choose another name, or --force to replace it")
 
 
 def _page(

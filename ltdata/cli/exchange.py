@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ltdata import build as builder
-from ltdata import catalog, formats
+from ltdata import catalog, formats, output
 from ltdata.build import Built
 from ltdata.cli.options import (
     Whole,
@@ -20,6 +20,7 @@ from ltdata.cli.options import (
     shown,
 )
 from ltdata.errors import UsageError
+from ltdata.files import check_writable
 from ltdata.groups import GROUP_NAMES
 from ltdata.manifest import Manifest
 
@@ -39,6 +40,7 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
 
     Example: ltdata export cifar100-lt-exp-if100 --split train --out train.txt
     """
+    check_writable(out)
     found = catalog.find(what, rows=form != "counts")
     files = formats.export(found.manifest, out, form=form, split=split, folder=found.folder, force=force)
     if as_json:
@@ -92,6 +94,7 @@ def import_(
     if formats.are_shards(what):
         needless = {"--source": source, "--data-dir": data_dir, "--unverified": unverified or None}
         _refuse(needless, f"{what}: shards say themselves what they hold")
+        output.check_new(out, force=force)
         built = formats.import_tars(
             what,
             out=out,
@@ -106,6 +109,7 @@ def import_(
         click.echo(json.dumps(builder.summary(built)) if as_json else format_rewritten(built))
         return
     _refuse({"--label-key": label_key, "--workers": workers}, f"{what}: is no .tar file, and no folder of some")
+    output.check_new(out, force=force)
     manifest = formats.import_(
         what,
         source=source,

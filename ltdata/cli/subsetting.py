@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ltdata import catalog, groups
+from ltdata import catalog, groups, output
 from ltdata.cli.options import (
     Whole,
     force_option,
@@ -102,6 +102,7 @@ def subset(
     Example: ltdata subset cifar100-lt-exp-if100 --group medium,few --out tail
     """
     part = Part(group_names, expert, thresholds, classes, class_size, per_class, images, seed)
+    output.check_new(out, force=force)
     whole = catalog.find(what, rows=True)
     manifest = whole.manifest if group_rule is None else whole.manifest.with_groups(group_rule)
     made = make_subset(manifest, part, relabel=relabel, name=name)

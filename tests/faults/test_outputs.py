@@ -21,6 +21,10 @@ from faults import trainings
 from faults.breaks import Break
 from faults.effort import tried
 from faults.lines import Ended, run
+from ltdata import build as builder
+from ltdata import formats, reader
+from ltdata.errors import OutputError
+from ltdata.spec import Spec
 
 BREAKS = (
     Break(
@@ -28,6 +32,7 @@ BREAKS = (
     ),
     Break("ltdata/output.py", "    if folder == Path.cwd():\n", "    if False:\n", only="current"),
     Break("ltdata/output.py", "    for parent in place.parents:\n", "    for parent in ():\n", only="inside"),
+    Break("ltdata/files.py", "        with TemporaryFile(dir=above):\n            pass\n", "", only="every_command"),
 )
 PHOTOS = [f"class{c}/{n}.jpg" for c in range(3) for n in range(4)]
 Command = Callable[[Path, Path], Ended]
@@ -79,6 +84,56 @@ def test_a_place_where_nothing_can_be_written_is_named_first(where: str, command
     assert named in ended.err, ended
     assert sorted(path.name for path in place.iterdir()) == before
     tried()
+
+
+# Every command that writes, with a source that is not there: the place where `OUT` stands is named all the same.
+WRITING = {
+    "subset": ("ltdata subset", "no-such-source", "--group", "few", "--out", "OUT"),
+    "import": ("ltdata import", "no-such-source", "--out", "OUT"),
+    "export": ("ltdata export", "no-such-source", "--format", "csv", "--out", "OUT"),
+    "export lists": ("ltdata export", "no-such-source", "--format", "list", "--out", "OUT"),
+    "stats --html": ("ltdata stats", "no-such-source", "--html", "OUT"),
+    "stats --plot": ("ltdata stats", "no-such-source", "--plot", "OUT.pdf"),
+    "evaluate": ("ace_ref.evaluate", "--checkpoint", "no-such-source", "--shards", "whole", "--predictions", "OUT"),
+    "report": ("ace_ref.report", "no-such-source", "--out", "OUT"),
+}
+
+
+@pytest.mark.parametrize("where", ["file/out", "loop", "loop/out", "/proc/out", "/dev/null/out", "x" * 300])
+@pytest.mark.parametrize("command", WRITING)
+def test_every_command_names_its_output_before_it_looks_for_its_source(command: str, where: str, place: Path) -> None:
+    before = sorted(path.name for path in place.iterdir())
+    if "OUT.pdf" in WRITING[command] and where == "loop":
+        Path("loop.pdf").symlink_to("loop.pdf")
+        before = sorted([*before, "loop.pdf"])
+    ended = run(*(word.replace("OUT", where) for word in WRITING[command]))
+    assert ended.refused(5), ended
+    assert "no-such-source" not in ended.err, ended
+    assert where.partition("/out")[0] in ended.err, ended
+    assert sorted(path.name for path in place.iterdir()) == before
+    tried()
+
+
+@pytest.mark.parametrize("command", ["subset", "import", "stats --html", "evaluate"])
+def test_what_stands_there_is_refused_before_the_source_is_looked_for(command: str, place: Path) -> None:
+    folder = command in ("subset", "import")
+    ended = run(*(word.replace("OUT", "whole" if folder else "file") for word in WRITING[command]))
+    assert ended.refused(2), ended
+    assert ("holds a build already" if folder else "exists") in ended.err
+    assert "no-such-source" not in ended.err
+    tried()
+
+
+def test_a_name_with_a_nul_is_refused_where_no_command_line_can_hold_it(place: Path) -> None:
+    manifest = reader.read_manifest(place / "whole")
+    for write in (
+        lambda out: builder.build(Spec("folder"), data_dir=place / "no-such-source", out=out),
+        lambda out: formats.export(manifest, out, form="csv"),
+        lambda out: formats.write_import(manifest, out),
+    ):
+        with pytest.raises(OutputError, match="cannot be followed"):
+            write(Path("a\0b"))
+        tried()
 
 
 @pytest.mark.parametrize("where", ["", "."])
