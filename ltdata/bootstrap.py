@@ -27,6 +27,7 @@ from ltdata.errors import UsageError
 from ltdata.labels import check_integer
 
 LEVEL = 0.95
+MOST_RESAMPLES = 100_000
 _POSITIONS = 1 << 20  # at a time: 8 MB
 
 Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]  # positions (batch, drawn) to figures (figure, batch)
@@ -49,7 +50,7 @@ def intervals(
     Args:
         labels: of the images, int64 (n,).
         statistic: computes figures of resampled images; a row of its argument has `draws` positions of every class.
-        resamples: how many, 1 or more; 1,000 are usual.
+        resamples: how many, 1 .. `MOST_RESAMPLES`; 1,000 are usual.
         seed: 0 or more.
 
     Returns:
@@ -58,7 +59,7 @@ def intervals(
     Raises:
         UsageError: `resamples` or `seed` cannot be meant, or no class has two images.
     """
-    resamples, seed = check_integer("resamples", resamples, 1), check_integer("seed", seed)
+    resamples, seed = check_integer("resamples", resamples, 1, MOST_RESAMPLES), check_integer("seed", seed)
     from scipy.stats import bootstrap  # 0.7 s to import: only where it is used
 
     order = np.argsort(labels, kind="stable")

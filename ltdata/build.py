@@ -141,8 +141,7 @@ def build(
         MismatchError: the source, or the finished build, is not what it should be.
         OutputError: the folder cannot be written.
     """
-    if workers < 1:
-        raise UsageError(f"{workers} workers: at least 1 is needed")
+    engine.check_workers(workers)
     if spec.source == "folder" and spec.title is None:
         spec = replace(spec, title=_title(data_dir))
     if skip_bad and (manifest_only or not spec.has_files):

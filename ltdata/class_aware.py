@@ -19,6 +19,8 @@ from ltdata.labels import check_integer
 from ltdata.orders import bits, by_class, check_source
 from ltdata.sampling import MOST
 
+_MOST_IMAGES = 1 << 16  # of a class in a batch
+
 
 class ClassAware:
     """Give the endless order of batches of an epoch by position.
@@ -42,7 +44,7 @@ class ClassAware:
         self._labels, counts, chosen = check_source(labels, classes)
         self._classes = np.flatnonzero(counts if chosen is None else chosen)
         self._p = check_integer("classes_per_batch", classes_per_batch, 1, len(self._classes))
-        self._k = check_integer("images_per_class", images_per_class, 1)
+        self._k = check_integer("images_per_class", images_per_class, 1, _MOST_IMAGES)
         self._seed, self._stream = (check_integer(*pair, 0, MOST - 1) for pair in (("seed", seed), ("stream", stream)))
         self._counts, self._starts = counts, np.cumsum(counts) - counts
         self.length = -(-int(counts[self._classes].sum()) // (self._p * self._k))

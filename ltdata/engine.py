@@ -21,10 +21,12 @@ from typing import Any, TypeVar
 
 from ltdata import images, signals
 from ltdata.errors import LtdataError, UsageError
+from ltdata.labels import check_integer
 from ltdata.manifest import SCHEMA_VERSION
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+MOST_WORKERS = 61 if os.name == "nt" else 1024  # all are started at once; Windows waits for 61 at most
 _ANSWER_S = 10  # that a scheduler has to answer
 _LOST_S = 60  # that a cluster may be without workers, which a restart takes
 
@@ -78,6 +80,15 @@ class Engine:
             ) from error
 
 
+def check_workers(value: object) -> int:
+    """Return a number of processes or threads.
+
+    Raises:
+        UsageError: it is none, or more than any machine has.
+    """
+    return check_integer("workers", value, 1, MOST_WORKERS)
+
+
 @contextmanager
 def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
     """Start `count` processes here, or go to the Dask cluster whose scheduler listens at an address.
@@ -93,8 +104,7 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
         UsageError: the count is below 1, the address is none, or Dask is not installed.
         LtdataError: no scheduler with such workers answers there, or they are lost.
     """
-    if count < 1:
-        raise UsageError(f"{count} workers: at least 1 is needed")
+    check_workers(count)
     if scheduler is not None:
         with _dask(scheduler) as engine:
             yield engine

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
 
-_MOST_CLASSES = 10_000_000
+MOST_CLASSES = 10_000_000
 MOST_IMAGES = 2**53 - 1  # in all: floats count no further, and beyond 2**63 sums of integers are negative
 
 
@@ -45,7 +45,7 @@ def check_labels(values: ArrayLike, *, num_classes: int | None = None, what: str
         raise UsageError(f"{what}: shape {found.shape}, (n,) is needed, one per image")
     if found.dtype.kind not in "iu":
         raise UsageError(f"{what}: {what}[0] is {found[0]!s:.40} ({found.dtype}); integers are needed")
-    most = _MOST_CLASSES if num_classes is None else num_classes
+    most = MOST_CLASSES if num_classes is None else num_classes
     if found.min() < 0 or found.max() >= most:
         row = int(np.argmax((found < 0) | (found >= most)))
         classes = f"{num_classes:,} classes have" if num_classes is not None else "classes are"
@@ -73,6 +73,14 @@ def check_counts(class_counts: ArrayLike) -> NDArray[np.int64]:
     return found.astype(np.int64, copy=False)
 
 
+def cut(value: object) -> str:
+    """Write a value of anyone's for a message; thousands of digits have no text in Python."""
+    try:
+        return f"{value!r:.40}"
+    except ValueError:
+        return "of thousands of digits"
+
+
 def check_integer(name: str, value: object, low: int = 0, high: int | None = None) -> int:
     """Return a whole number.
 
@@ -80,14 +88,20 @@ def check_integer(name: str, value: object, low: int = 0, high: int | None = Non
         UsageError: it is none, or out of low .. high.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UsageError(f"{name} {value!r}: a whole number is needed")
+        raise UsageError(f"{name} {cut(value)}: a whole number is needed")
     if value < low or (high is not None and value > high):
-        raise UsageError(
-            f"{name} {value}: {low} .. {high} is needed"
-            if high is not None
-            else f"{name} {value}: at least {low} is needed"
-        )
+        needed = f"{low} .. {high} is" if high is not None else f"at least {low} is"
+        raise UsageError(f"{name} {cut(int(value))}: {needed} needed")
     return int(value)
+
+
+def check_seed(value: object) -> int:
+    """Return a seed, 0 .. 2**32 - 1, as a Mersenne Twister takes it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return check_integer("seed", value, 0, 2**32 - 1)
 
 
 def check_number(
@@ -98,9 +112,10 @@ def check_number(
     Raises:
         UsageError: it is none, or not finite, or out of its range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-        raise UsageError(f"{name} {value!r}: {words} is needed")
-    return float(value)
+    plain = value.item() if isinstance(value, np.generic) else value  # float16 overflows where it is compared
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not low <= plain <= high:
+        raise UsageError(f"{name} {cut(value)}: {words} is needed")
+    return float(plain)
 
 
 def check_mask(classes: ArrayLike, num_classes: int | None = None) -> NDArray[np.bool_]:

@@ -148,7 +148,7 @@ def evaluate(
     Raises:
         UsageError: a value cannot be meant; the message names it.
     """
-    resamples, seed = check_integer("resamples", resamples), check_integer("seed", seed)
+    resamples, seed = check_integer("resamples", resamples, 0, bootstrap.MOST_RESAMPLES), check_integer("seed", seed)
     given_groups = _groups(class_counts, rule, class_groups)
     classes = len(given_groups)
     label = check_labels(labels, num_classes=classes)

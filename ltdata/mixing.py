@@ -91,9 +91,8 @@ def mix(
         UsageError: a class has a target and no rows, or a value cannot be meant.
     """
     weight = _row_weights(plans, labels, target)
-    for name, value in (("length", length), ("seed", seed), ("epoch", epoch)):
-        if value < 0:
-            raise UsageError(f"{name} {value}: it must be 0 or more")
+    length = check_integer("length", length, 0, MOST)
+    seed, epoch = check_integer("seed", seed), check_integer("epoch", epoch)
     row, shard, pass_number = (np.zeros(length, dtype=np.int64) for _ in range(3))
     series = _series(plans)
     mass = np.array([sum(weight[plans[number].rows].sum() for number in numbers) for numbers in series])

@@ -113,7 +113,7 @@ def epoch_order(
         UsageError: there is no such sampler, or nothing to draw from, or a value is out of its range.
     """
     order = order_of(sampler, labels, seed=seed, classes=classes, stream=0, **named)
-    stop = order.length if length is None else check_integer("length", length)
+    stop = order.length if length is None else check_integer("length", length, 0, MOST)
     return order.take(check_integer("epoch", epoch, 0, order.epochs - 1), 0, stop).astype(np.int64, copy=False)
 
 

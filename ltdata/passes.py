@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from ltdata.errors import UsageError
 from ltdata.labels import check_integer
 from ltdata.orders import VERSION, Order
+from ltdata.sampling import MOST
 
 Item = TypeVar("Item")
+_MOST_RANKS = 1 << 20
 _CHUNK = 1 << 13  # positions drawn at once: fast, and the first item comes within a millisecond
 
 
@@ -59,9 +61,9 @@ class Passes(Generic[Item]):
         world_size: int,
         drop_last: bool,
     ) -> None:
-        self.world_size = check_integer("world_size", world_size, 1)
+        self.world_size = check_integer("world_size", world_size, 1, _MOST_RANKS)
         self.rank = check_integer("rank", rank, 0, self.world_size - 1)
-        self.length = order.length if length is None else check_integer("length", length, 1)
+        self.length = order.length if length is None else check_integer("length", length, 1, MOST)
         self.drop_last = drop_last
         self._order = order
         self._settings = {**settings, "length": self.length}

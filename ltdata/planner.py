@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ltdata import groups
 from ltdata.errors import UsageError
-from ltdata.labels import check_counts
+from ltdata.labels import check_counts, check_integer, check_number
 
+_MOST_EXPERTS = 1000
 PLANNERS = ("all", "mass", "groups", "cuts")
 
 
@@ -53,7 +54,7 @@ def target_categories(
     Raises:
         UsageError: a threshold or cut is out of range, or an expert would have nothing to learn.
     """
-    counts = check_counts(class_counts)
+    counts, experts = check_counts(class_counts), check_integer("experts", experts, 0, _MOST_EXPERTS)
     if not counts.any():
         raise UsageError(f"class_counts: {len(counts)} classes and not one image; there is nothing to learn from")
     if planner == "all":
@@ -61,6 +62,8 @@ def target_categories(
     order = np.lexsort((np.arange(len(counts)), -counts))
     if planner == "mass":
         residual = np.append(np.cumsum(counts[order][::-1])[::-1] / counts.sum(), 0.0)
+        for share in thresholds:
+            check_number("thresholds", share, "a share of the images, 0 .. 1,", low=0, high=1)
         if not all(0 < t < 1 for t in thresholds) or sorted(set(thresholds), reverse=True) != list(thresholds):
             raise UsageError(f"thresholds {list(thresholds)}: falling shares between 0 and 1 are needed")
         positions = [int(np.flatnonzero(residual > t)[-1]) for t in thresholds]
@@ -72,7 +75,7 @@ def target_categories(
     elif planner == "groups":
         return _by_group(counts, experts, group_rule)
     elif planner == "cuts":
-        positions = list(cuts)
+        positions = [check_integer("cut", cut) for cut in cuts]
         if not all(0 < cut < len(counts) for cut in positions) or sorted(set(positions)) != positions:
             raise UsageError(f"cuts {positions}: rising positions in 1 .. {len(counts) - 1} are needed")
     else:

@@ -18,12 +18,11 @@ shape (349 classes above 100 and 163 below 20, where it has 385 and 136), not it
 [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import UsageError
+from ltdata.labels import MOST_CLASSES, MOST_IMAGES, check_integer, check_number
 
 PROFILES = ("exp", "step", "pareto")
 
@@ -34,10 +33,12 @@ def check_imbalance_factor(value: float) -> float:
     Raises:
         UsageError: it is not; a value between 0 and 1 is shown as the factor it probably means.
     """
-    if math.isfinite(value) and value >= 1:
+    words = "it is n_max / n_min, a finite number that is at least 1"
+    number = check_number("imbalance factor", value, words)
+    if number >= 1:
         return value
-    hint = f"; did you mean {1 / value:g}?" if 0.001 <= value < 1 else ""
-    raise UsageError(f"imbalance factor {value:g}: it is n_max / n_min, a finite number that is at least 1{hint}")
+    hint = f"; did you mean {1 / number:g}?" if 0.001 <= number < 1 else ""
+    raise UsageError(f"imbalance factor {number:g}: {words}{hint}")
 
 
 def check_alpha(value: float) -> float:
@@ -46,9 +47,8 @@ def check_alpha(value: float) -> float:
     Raises:
         UsageError: it cannot.
     """
-    if math.isfinite(value) and 0.01 <= value <= 1000:
-        return value
-    raise UsageError(f"alpha {value:g}: it lies in 0.01 .. 1000; 6 is ImageNet-LT's")
+    check_number("alpha", value, "a number of 0.01 .. 1000 (6 is ImageNet-LT's)", low=0.01, high=1000)
+    return value
 
 
 def factor_text(value: float) -> str:
@@ -79,10 +79,9 @@ def class_counts(
         UsageError: a value is out of range, or the profile would leave a class without images.
     """
     imbalance_factor = check_imbalance_factor(imbalance_factor)
-    if num_classes < 2:
-        raise UsageError(f"{num_classes} classes: a long tail needs at least 2")
-    if not n_max >= 1:
-        raise UsageError(f"largest class of {n_max:g} images: it needs at least 1")
+    if check_integer("num_classes", num_classes, 0, MOST_CLASSES) < 2:
+        raise UsageError(f"num_classes {num_classes}: a long tail needs at least 2 classes")
+    check_number("n_max", n_max, "a largest class of at least 1 image", low=1, high=MOST_IMAGES)
     if profile == "exp":
         counts = [int(n_max * (1 / imbalance_factor) ** (c / (num_classes - 1.0))) for c in range(num_classes)]
     elif profile == "step":

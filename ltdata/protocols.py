@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import UsageError
+from ltdata.labels import MOST_IMAGES, as_array, check_counts, check_integer, check_seed
 
 
 def ldam(
@@ -36,13 +37,11 @@ def ldam(
         Positions in `labels`, int64 (sum(class_counts),): class by class, shuffled within each class.
 
     Raises:
-        UsageError: the seed is out of range, or a class has fewer images than it should keep.
+        UsageError: the seed or a count is none, or a class has fewer images than it should keep.
     """
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed {seed}: it must lie in 0 .. {2**32 - 1}")
-    rng = np.random.RandomState(seed)
-    kept = []
-    for label, count in enumerate(class_counts):
+    rng = np.random.RandomState(check_seed(seed))
+    labels, kept = as_array("labels", labels), []
+    for label, count in enumerate(check_counts(class_counts).tolist()):
         positions = np.flatnonzero(labels == label)
         if len(positions) < count:
             raise UsageError(f"class {_name(label, class_names)} has {len(positions)} images, {count} are asked for")
@@ -73,8 +72,9 @@ def hold_out(
         Positions of each set, class by class, and of the rest, ascending; int64.
 
     Raises:
-        UsageError: a class would be left without images.
+        UsageError: the seed or a size is none, or a class would be left without images.
     """
+    seed, per_class = check_seed(seed), [check_integer("per_class", size, 0, MOST_IMAGES) for size in per_class]
     if not any(per_class):
         return [np.zeros(0, dtype=np.int64) for _ in per_class], np.arange(len(labels), dtype=np.int64)
     rng = np.random.RandomState([seed, 1])

@@ -9,7 +9,6 @@ The images of a view lie in the shards of another folder, its base; `open_store`
 same for both.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,8 +26,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ltdata import images, png
+from ltdata.engine import check_workers
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.files import sha256_bytes
+from ltdata.files import sha256_bytes, sha256_open
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
 from ltdata.shards import KEY_DIGITS, PATH_PATTERN, ShardPlan, end_mark, header, headers, key, label_member, plan
@@ -222,12 +222,12 @@ def check_shards(
 
     def check(shard: Shard) -> int:
         with _checked_size(store.folder, shard) as file:
-            _compare(hashlib.file_digest(file, "sha256").hexdigest(), store.folder, shard)
+            _compare(sha256_open(file), store.folder, shard)
         return shard.bytes
 
     total = sum(shard.bytes for shard in shards)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"check {split}", disable=None if progress else True)
-    pool = ThreadPoolExecutor(workers or default_workers())
+    pool = ThreadPoolExecutor(check_workers(default_workers() if workers is None else workers))
     with bar, closing_pool(pool):
         for size_bytes in pool.map(check, shards):
             bar.update(size_bytes)
@@ -280,7 +280,7 @@ def read_images(
     pixels: NDArray[np.uint8] | None = None
     seen = np.zeros(len(samples), dtype=bool)
     bar = tqdm(total=len(samples), unit=" images", desc=f"read {split}", disable=None if progress else True)
-    pool = ThreadPoolExecutor(workers or default_workers())
+    pool = ThreadPoolExecutor(check_workers(default_workers() if workers is None else workers))
     with bar, closing_pool(pool):
         for shard, (rows, names, decoded) in zip(
             shards, pool.map(lambda shard: _decode_shard(store, split, shard, samples), shards), strict=True

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_counts, check_integer, check_mask, check_number
+from ltdata.labels import check_counts, check_integer, check_mask, check_number, cut
 
 _POWERS = {"instance-balanced": 1.0, "square-root": 0.5, "class-balanced": 0.0, "reversed": -1.0}
 # By sampler: the value that it takes, and what it is where none is given; None: it must be.
@@ -173,5 +173,5 @@ def check_value(sampler: str, named: Mapping[str, float]) -> float:
     if value is None:
         raise UsageError(f"sampler {sampler} needs {name}: {words}")
     if name == "epochs" and check_number(name, value, words) % 1:
-        raise UsageError(f"{name} {value!r}: {words} is needed")
+        raise UsageError(f"{name} {cut(value)}: {words} is needed")
     return check_number(name, value, words, low=low, high=high)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ltdata import groups, profiles, protocols
 from ltdata.errors import UsageError
+from ltdata.labels import MOST_IMAGES, check_integer, check_seed
 from ltdata.manifest import check_name
 from ltdata.sources import LISTED, SOURCES
 
@@ -63,16 +64,14 @@ class Spec:
             profiles.check_imbalance_factor(self.imbalance_factor)
         if self.alpha is not None:
             profiles.check_alpha(self.alpha)
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed {self.seed}: it must lie in 0 .. {2**32 - 1}")
+        check_seed(self.seed)
         if self.group_rule not in groups.RULES:
             raise UsageError(f"group rule {self.group_rule!r}: choose one of {', '.join(groups.RULES)}")
         for name, least in (("max_per_class", 1), ("min_per_class", 1), ("val_per_class", 0), ("test_per_class", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{name.replace('_', ' ')} {value}: it must be at least {least}")
-        if self.max_side_px is not None and not 16 <= self.max_side_px <= 10_000:
-            raise UsageError(f"max side {self.max_side_px}: it lies in 16 .. 10000 pixels")
+            if getattr(self, name) is not None:
+                check_integer(name.replace("_", " "), getattr(self, name), least, MOST_IMAGES)
+        if self.max_side_px is not None:
+            check_integer("max side", self.max_side_px, 16, 10_000)
 
     def _check_what_goes_together(self) -> None:
         """Refuse values that this source, or this profile, has no use for."""

@@ -19,6 +19,7 @@ from ltdata.build import write_images, write_rows
 from ltdata.catalog import Found
 from ltdata.errors import SourceMissingError, UsageError
 from ltdata.groups import GROUP_NAMES
+from ltdata.labels import MOST_IMAGES, check_integer, check_number, check_seed
 from ltdata.lists import text_fault
 from ltdata.manifest import Manifest, check_name, make_split
 from ltdata.output import new_folder, resolve
@@ -58,13 +59,16 @@ class Part:
             raise UsageError(f"group {unknown[0]!r}: choose from {', '.join(GROUP_NAMES)}")
         if self.thresholds and self.expert is None:
             raise UsageError("--thresholds: cut the classes for an expert; give --expert with them")
-        if self.class_size is not None and not 0 <= self.class_size[0] <= self.class_size[1]:
-            raise UsageError(f"class size {self.class_size[0]}-{self.class_size[1]}: the first must not be the larger")
+        for share in self.thresholds:
+            check_number("thresholds", share, "a share of the images, 0 .. 1,", low=0, high=1)
+        if self.class_size is not None:
+            low, high = (check_integer("class size", size, 0, MOST_IMAGES) for size in self.class_size)
+            if low > high:
+                raise UsageError(f"class size {low}-{high}: the first must not be the larger")
         for name, value in (("per class", self.per_class), ("images", self.images), ("expert", self.expert)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} {value}: it must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"seed {self.seed}: it must lie in 0 .. {2**32 - 1}")
+            if value is not None:
+                check_integer(name, value, 1, MOST_IMAGES)
+        check_seed(self.seed)
         if not self.words:
             raise UsageError(
                 "a subset of everything: say by --group, --expert, --class, --class-size, --per-class or --images"

@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ltdata import index
-from ltdata.errors import MismatchError, SourceMissingError, UsageError
+from ltdata.engine import check_workers
+from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.index import Located
 from ltdata.manifest import MANIFEST_NAME, Manifest, Shard
 from ltdata.reader import (
@@ -47,8 +48,7 @@ def verify(folder: Path, *, images: bool = True, workers: int = 1, progress: boo
         SourceMissingError: there is no build.
         MismatchError: names every file at fault; the base of a view that is gone is one.
     """
-    if workers < 1:
-        raise UsageError(f"{workers} workers: at least 1 is needed")
+    check_workers(workers)
     manifest = read_manifest(folder)
     faults: list[str] = []
     samples: dict[str, Samples] = {}
@@ -62,7 +62,7 @@ def verify(folder: Path, *, images: bool = True, workers: int = 1, progress: boo
     faults += [f"{path}: is not in the manifest; remove it" for path in sorted(set(folder.rglob("*.tar")) - listed)]
     if manifest.has_images:
         faults += [
-            f"{folder}: the {name} shards do not add up to {split.num_samples} samples"
+            f"{folder / MANIFEST_NAME}: its {name} shards do not add up to {split.num_samples} samples"
             for name, split in manifest.splits.items()
             if sum(shard.num_samples for shard in split.shards) != split.num_samples
         ]

@@ -309,7 +309,7 @@ def test_json_of_stats_is_one_document() -> None:
     found = json.loads(ended.out)
     assert (ended.code, ended.err) == (0, "")
     assert (found["name"], found["images"], found["imbalance_factor"]) == ("cifar10-lt-exp-if10", 20_431, 10)
-    assert found["groups"]["few"] == {"classes": 0, "images": 0, "share": 0.0}
+    assert found["groups"]["few"] == {"classes": 0, "images": 0, "share": None}
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,7 +318,7 @@ def test_engine_and_scheduler_go_together(options: tuple[str, str], tmp_path: Pa
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_too_few_workers_are_refused(count: int) -> None:
-    with pytest.raises(UsageError, match=f"{count} workers: at least 1 is needed"):
+    with pytest.raises(UsageError, match=f"workers {count}: 1 .. [0-9]+ is needed"):
         engine.start(count).__enter__()
 
 

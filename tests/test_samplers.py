@@ -480,8 +480,8 @@ def test_class_counts_stand_for_images_class_by_class():
         ({"seed": 0.5}, "seed 0.5: a whole number"),
         ({"rank": 2, "world_size": 2}, r"rank 2: 0 \.\. 1"),
         ({"rank": -1}, r"rank -1: 0 \.\. 0"),
-        ({"world_size": 0}, "world_size 0: at least 1"),
-        ({"length": 0}, "length 0: at least 1"),
+        ({"world_size": 0}, "world_size 0: 1 .. "),
+        ({"length": 0}, "length 0: 1 .. "),
     ],
 )
 def test_what_cannot_be_meant_is_named(wrong, says):

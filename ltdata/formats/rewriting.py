@@ -55,6 +55,7 @@ def import_tars(
         MismatchError: a shard is not what this reads; names shard and sample.
         OutputError: the folder cannot be written.
     """
+    engine.check_workers(workers)
     if name is not None and check_name(name) in pinned.names():
         raise UsageError(f"--name {name}: is the name of a pinned split with other content; choose another")
     found = tars.find(path)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata import given, pinned
-from ltdata.errors import LtdataError
+from ltdata.errors import LtdataError, UsageError
 from ltdata.files import read_bytes
 from ltdata.formats.foreign import ForeignSplit
 from ltdata.formats.known import POSITIONED
@@ -23,6 +23,7 @@ from ltdata.given import Given
 from ltdata.identify import counts, lists, pins
 from ltdata.identify.answer import EXACT, UNKNOWN, Answer, best
 from ltdata.identify.published import POPULAR_SEEDS, by_labels
+from ltdata.labels import check_integer
 from ltdata.lists import read_text_list
 from ltdata.manifest import Manifest
 from ltdata.sources import Where, download, load_source
@@ -68,6 +69,11 @@ class Search:
     source: str | None = None
     seeds: int = 100
     unverified: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("seeds", self.seeds, 0, 100_000)
+        if self.source not in (None, *POSITIONED):
+            raise UsageError(f"source {self.source!r:.40}: choose one of {', '.join(POSITIONED)}")
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
