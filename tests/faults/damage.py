@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -43,14 +43,20 @@ Read = Callable[[Path, str, Path], object]  # folder, split, an empty folder to 
 
 def tiny(folder: Path, *, seed: int = 0, name: str = "tiny") -> Built:
     """Build ten classes of images of 8 x 8 pixels, 20 to train on and 10 to test: a shard of each shot group."""
-    rng = np.random.RandomState(seed)
-    pixels = rng.randint(0, 256, (sum(SIZES), 8, 8, 3), dtype=np.uint8)
-    files = {}
-    for label, size in enumerate(SIZES):
-        for number in range(size):
-            files[f"class{label}/{number}.png"] = png.encode(pixels[len(files)])
     spec = Spec("folder", title=name, test_per_class=1, group_rule="mislas")
-    return build(spec, data_dir=put(folder / f"{name}-images", files), out=folder / name)
+    return build(spec, data_dir=_dots(folder / f"{name}-images", SIZES, seed=seed), out=folder / name)
+
+
+def drawn(folder: Path) -> Built:
+    """Build four classes with an imbalance factor: 8, 5, 3 and 2 images of 8 x 8 pixels, and a test."""
+    spec = Spec("folder", 4, title="drawn", test_per_class=1)
+    return build(spec, data_dir=_dots(folder / "drawn-images", (9,) * 4, seed=0), out=folder / "drawn")
+
+
+def _dots(folder: Path, sizes: Sequence[int], *, seed: int) -> Path:
+    pixels = np.random.RandomState(seed).randint(0, 256, (sum(sizes), 8, 8, 3), dtype=np.uint8)
+    labels = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    return put(folder, {f"class{labels[n]}/{n:03}.png": png.encode(image) for n, image in enumerate(pixels)})
 
 
 def photographs(folder: Path) -> Built:
