@@ -121,7 +121,7 @@ def keep_checkpoint(folder: Path, training: Training) -> None:
     save_checkpoint(
         place / f"{training.epoch:05}-{training.step:06}.safetensors", training.evaluated(), training.progress()
     )
-    for old in checkpoints(folder)[_KEPT_CHECKPOINTS:]:
+    for old in (*checkpoints(folder)[_KEPT_CHECKPOINTS:], *place.glob(".*.tmp")):  # what a killed run began to write
         old.unlink()
 
 

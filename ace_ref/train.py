@@ -89,6 +89,8 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
         elif first:
             run_folder.clear(folder)
         log = Log(folder) if first else None
+        if log is not None:
+            log.write(training.history)  # a run may have been killed between its last checkpoint and this
 
         kept_s = -math.inf
 
@@ -239,7 +241,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    right = all(part.isascii() and part.isdecimal() and int(part) < 2**32 for part in parts)
+    right = all(part.isascii() and part.isdecimal() and len(part) <= 10 and int(part) < 2**32 for part in parts)
     if not right or len({int(part) for part in parts}) < len(parts):
         raise click.BadParameter(f"{text!r}: different whole numbers of at least 0 are needed, such as 0,1,2")
     return [int(part) for part in parts]

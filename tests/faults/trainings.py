@@ -96,13 +96,20 @@ def complaint(ended: Ended) -> str:
 def record(folder: Path) -> dict[str, Any]:
     """Return the result of a training, without what it took."""
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return {name: value for name, value in result.items() if name not in ("seconds", "images_per_second")}
+    return {name: value for name, value in result.items() if name not in ("seconds", "images_per_second", "together")}
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """Return the log of a training, without what it took."""
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
 def same(found: Path, expected: Path) -> None:
     """Check that two trainings ended with the same bytes, and nothing else is left."""
     assert (found / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
     assert record(found) == record(expected)
+    assert logged(found) == logged(expected) == record(expected)["history"]
     assert {path.name for path in found.iterdir()} <= {
         "checkpoints", "events", "log.jsonl", "model.safetensors", "result.json",
     }  # fmt: skip
