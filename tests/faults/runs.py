@@ -208,7 +208,7 @@ def _run(
             code = ended.code
             sys.stderr.flush()
     to_come = os.read(tickets, _TICKETS)
-    if to_come == b"\1" and fault is not None and not (fault.error or fault.sent):
+    if to_come == b"\1" and fault is not None and not (fault.error or fault.sent or fault.where == "worker"):
         os.kill(os.getpid(), signal.SIGKILL)  # after the last call
     end.send((tuple(points), not to_come))
     sys.exit(code)

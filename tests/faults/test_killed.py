@@ -216,7 +216,8 @@ def test_killed_at_any_call_of_the_system_a_build_leaves_nothing_partial_and_run
         called = re.match(r"[0-9]+ +([a-z]+)\((.*)", line)
         if called:
             seen[called[1]] += 1
-            if str(folder) in called[2] or "out" in called[2]:
+            reads = called[1] == "openat" and not re.search("O_WRONLY|O_RDWR|O_CREAT", called[2])
+            if f"{folder}/.out" in called[2] and not reads:
                 kills.append((called[1], seen[called[1]]))
     struck = 0
     for number, (call, at) in enumerate(thin(kills, to=2)):
