@@ -152,7 +152,7 @@ class Recipe:
             if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:
                 raise UsageError(f"recipe: {name} {value!s:.80}: a finite number of at least {low} is needed")
             for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int | float) and abs(number) > _MOST[type(number)]:
+                if isinstance(number, int | float) and not abs(number) <= _MOST[type(number)]:
                     raise UsageError(
                         f"recipe: {name} {number!s:.80}: at most {_MOST[type(number)]} can be computed with"
                     )

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import UsageError
-from ltdata.labels import check_integer
+from ltdata.labels import check_integer, cut
 from ltdata.orders import VERSION, Order
 from ltdata.sampling import MOST
 
@@ -128,7 +128,9 @@ class Passes(Generic[Item]):
 
     def _check_epoch(self, epoch: int) -> None:
         if check_integer("epoch", epoch) >= self._order.epochs:
-            raise UsageError(f"epoch {epoch}: this sampler has {self._order.epochs:,}, from 0 on; make it for more")
+            raise UsageError(
+                f"epoch {cut(epoch)}: this sampler has {self._order.epochs:,}, from 0 on; make it for more"
+            )
 
     def _at(self) -> int:
         """Return where the current or last pass stands, a position in the global order."""
@@ -161,10 +163,10 @@ class Passes(Generic[Item]):
         at = self._at()
         if batches is not None:
             handed = (at - self._start) // self.world_size
-            most = -(-handed // check_integer("batch_size", batch_size, 1))
+            most = -(-handed // check_integer("batch_size", batch_size, 1, MOST))
             if check_integer("batches", batches) > most:
                 known = f"this pass has handed out {most} of size {batch_size} to this rank"
-                raise UsageError(f"batches {batches}: {known}; count from where it began")
+                raise UsageError(f"batches {cut(batches)}: {known}; count from where it began")
             at = self._start + min(batches * batch_size, handed) * self.world_size
         epoch, at = (self._epoch, at) if self._left(at) else (self._epoch + 1, 0)
         return {**_described(self._settings), "epoch": epoch, "position": at}

@@ -75,8 +75,8 @@ def target_categories(
     elif planner == "groups":
         return _by_group(counts, experts, group_rule)
     elif planner == "cuts":
-        positions = [check_integer("cut", cut) for cut in cuts]
-        if not all(0 < cut < len(counts) for cut in positions) or sorted(set(positions)) != positions:
+        positions = [check_integer("cuts", cut, 1, max(1, len(counts) - 1)) for cut in cuts]
+        if len(counts) < 2 or sorted(set(positions)) != positions:
             raise UsageError(f"cuts {positions}: rising positions in 1 .. {len(counts) - 1} are needed")
     else:
         raise UsageError(f"planner {planner!r}: choose one of {', '.join(PLANNERS)}")

@@ -78,7 +78,7 @@ def class_counts(
     Raises:
         UsageError: a value is out of range, or the profile would leave a class without images.
     """
-    imbalance_factor = check_imbalance_factor(imbalance_factor)
+    imbalance_factor, alpha = check_imbalance_factor(imbalance_factor), check_alpha(alpha)
     if check_integer("num_classes", num_classes, 0, MOST_CLASSES) < 2:
         raise UsageError(f"num_classes {num_classes}: a long tail needs at least 2 classes")
     check_number("n_max", n_max, "a largest class of at least 1 image", low=1, high=MOST_IMAGES)
@@ -88,7 +88,7 @@ def class_counts(
         head = num_classes // 2
         counts = [int(n_max)] * head + [int(n_max / imbalance_factor)] * (num_classes - head)
     elif profile == "pareto":
-        n_min, power = n_max / imbalance_factor, -1 / check_alpha(alpha)
+        n_min, power = n_max / imbalance_factor, -1 / alpha
         q = [(2 * c + 1) ** power for c in range(num_classes)]  # Python's: numpy's power is another on some processors
         counts = [int(n_max)] + [int(n_min + (n_max - n_min) * (q_c - q[-1]) / (q[0] - q[-1])) for q_c in q[1:]]
     else:

@@ -1,7 +1,7 @@
 """The spec: which split of which source to make, checked before anything is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,9 @@ class Spec:
     max_side_px: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(getattr(self, field.name), np.generic):  # numpy's numbers cannot go into a manifest
+                object.__setattr__(self, field.name, getattr(self, field.name).item())
         if self.source not in SOURCES:
             raise UsageError(f"data set {self.source!r}: choose one of {', '.join(SOURCES)}")
         if self.profile is None:
@@ -59,16 +62,19 @@ class Spec:
             raise UsageError(f"profile {self.profile!r}: choose one of {', '.join((*profiles.PROFILES, NATURAL))}")
         if self.profile == "pareto" and self.alpha is None:
             object.__setattr__(self, "alpha", 6.0)
+        self._check_numbers()
         self._check_what_goes_together()
+        if self.group_rule not in groups.RULES:
+            raise UsageError(f"group rule {self.group_rule!r}: choose one of {', '.join(groups.RULES)}")
+
+    def _check_numbers(self) -> None:
         if self.imbalance_factor is not None:
             profiles.check_imbalance_factor(self.imbalance_factor)
         if self.alpha is not None:
             profiles.check_alpha(self.alpha)
         check_seed(self.seed)
-        if self.group_rule not in groups.RULES:
-            raise UsageError(f"group rule {self.group_rule!r}: choose one of {', '.join(groups.RULES)}")
         for name, least in (("max_per_class", 1), ("min_per_class", 1), ("val_per_class", 0), ("test_per_class", 0)):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or least == 0:
                 check_integer(name.replace("_", " "), getattr(self, name), least, MOST_IMAGES)
         if self.max_side_px is not None:
             check_integer("max side", self.max_side_px, 16, 10_000)

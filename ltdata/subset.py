@@ -59,16 +59,19 @@ class Part:
             raise UsageError(f"group {unknown[0]!r}: choose from {', '.join(GROUP_NAMES)}")
         if self.thresholds and self.expert is None:
             raise UsageError("--thresholds: cut the classes for an expert; give --expert with them")
-        for share in self.thresholds:
-            check_number("thresholds", share, "a share of the images, 0 .. 1,", low=0, high=1)
+        words = "a share of the images, 0 .. 1,"
+        shares = tuple([check_number("thresholds", share, words, low=0, high=1) for share in self.thresholds])
+        object.__setattr__(self, "thresholds", shares)
         if self.class_size is not None:
             low, high = (check_integer("class size", size, 0, MOST_IMAGES) for size in self.class_size)
+            object.__setattr__(self, "class_size", (low, high))
             if low > high:
                 raise UsageError(f"class size {low}-{high}: the first must not be the larger")
-        for name, value in (("per class", self.per_class), ("images", self.images), ("expert", self.expert)):
-            if value is not None:
-                check_integer(name, value, 1, MOST_IMAGES)
-        check_seed(self.seed)
+        for name in ("per_class", "images", "expert"):
+            if getattr(self, name) is not None:
+                value = check_integer(name.replace("_", " "), getattr(self, name), 1, MOST_IMAGES)
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if not self.words:
             raise UsageError(
                 "a subset of everything: say by --group, --expert, --class, --class-size, --per-class or --images"

@@ -110,7 +110,7 @@ def log_priors(class_counts: ArrayLike, *, tau: float = 1.0) -> NDArray[np.float
     Raises:
         UsageError: tau is not finite.
     """
-    tau = check_number("tau", tau, "a finite number")
+    tau = check_number("tau", tau, "a finite number", low=-1e300, high=1e300)  # times a logarithm it is still finite
     counts = _at_least_one(class_counts)
     return np.asarray(tau * np.log(counts / counts.sum()))
 
