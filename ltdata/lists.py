@@ -106,6 +106,8 @@ def path_fault(path: str) -> str | None:
         return "is absolute"
     if ".." in path.split("/"):
         return "leads outside"
+    if path == ".":
+        return "is the folder itself"
     if "//" in path or "/./" in path or path.startswith("./") or path.endswith(("/", "/.")):
         return "is not in its shortest form"
     return text_fault(path)
