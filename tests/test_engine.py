@@ -110,6 +110,21 @@ def test_a_source_of_pixels_goes_through_dask_too(scheduler: str, tmp_path: Path
     assert contents(one.folder) == contents(two.folder)
 
 
+def test_dask_leaves_out_the_same_bad_images(scheduler: str, pets: Path, tmp_path: Path) -> None:
+    put(pets, {"cat/0.jpg": photo()[:-9], "dog/1.jpg": b""})
+    alone, other = (
+        build(Spec("folder"), data_dir=pets, out=tmp_path / name, skip_bad=True, **how)
+        for name, how in (("a", ALONE), ("b", {"scheduler": scheduler}))
+    )
+    assert alone.manifest.source["skipped"]["images"] == 2
+    assert contents(other.folder) == contents(alone.folder)
+
+
+def test_a_worker_that_dies_while_it_checks_images_is_reported() -> None:
+    with engine.start(2) as crew, pytest.raises(LtdataError, match="a worker process ended abruptly"):
+        list(crew.map(os._exit, [9]))
+
+
 def test_few_jobs_are_made_before_their_turn(tmp_path: Path) -> None:
     """So the content of a few shards is in memory, not of all."""
     made: list[int] = []
