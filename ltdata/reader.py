@@ -451,13 +451,10 @@ def decode_named(member: Member, place: Path, samples: Samples, row: int) -> NDA
     """Decode a member; `place` names its shard in errors, `samples` at `row` the file that it was.
 
     Raises:
-        MismatchError: it is not a readable image, or not the one that its name says.
+        MismatchError: it is not a readable image.
     """
     try:
-        pixels = decode(member.image)
-        if not member.name.endswith(images.kind(member.image, member.name)):
-            raise ValueError("its content is of the other kind")
-        return pixels
+        return decode(member.image)
     except ValueError as error:
         origin = f" ({samples.source_path[row]})" if samples.source_path is not None else ""
         raise MismatchError(
@@ -502,6 +499,8 @@ def walk(data: bytes, folder: Path, shard: Shard, samples: Samples) -> Iterator[
             raise MismatchError(f"{folder / shard.path}: {key(row)} is not as this format has it; build it again")
         if samples.sha256 is not None and sha256_bytes(image) != samples.sha256[row]:
             raise MismatchError(f"{folder / shard.path}: {name} has another digest than its row")
+        if images.kind(image, f"{folder / shard.path}: {name}") != suffix:
+            raise MismatchError(f"{folder / shard.path}: {name} is of another kind than its name says; build it again")
         found.add(row)
         yield Member(row, name, offset, image)
         at = end

@@ -97,7 +97,7 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
 
 def _relative(folder: Path, path: str, out: Path) -> str:
     try:
-        way = Path(os.path.relpath((folder / path).resolve(), out.resolve().parent)).as_posix()
+        way = Path(os.path.relpath(folder.resolve() / path, out.resolve().parent)).as_posix()
     except ValueError as error:
         raise UsageError(f"--out {out}: is on another drive than {folder}; name a file on the same one") from error
     fault = text_fault(way)
