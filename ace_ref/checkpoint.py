@@ -56,7 +56,10 @@ class Progress:
 
     def __post_init__(self) -> None:
         records = all(
-            isinstance(record, dict) and type(record.get("epoch")) is int and isinstance(record.get("loss"), list)
+            isinstance(record, dict)
+            and type(record.get("epoch")) is int
+            and isinstance(record.get("loss"), list)
+            and all(type(value) in (int, float) for value in record["loss"])
             for record in self.history
         )
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (*self.loss_sum, self.seconds))

@@ -1,10 +1,14 @@
 """Augmentation is torchvision's, image for image, whatever the batch."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 
-from ace_ref import augment, dataset
+from ace_ref import augment, dataset, vision
 from ace_ref.draws import draw_epoch
 from ace_ref.recipe import load_recipe
 from ace_ref.resident import ResidentSplit, hold_out
@@ -97,3 +101,22 @@ def test_held_out_images_are_the_last_of_every_class():
     kept, held = hold_out(labels, 1)
     assert kept.tolist() == [0, 1, 2, 3, 6]
     assert held.tolist() == [4, 5, 7]
+
+
+def test_threads_that_crop_load_torchvision_one_after_the_other():
+    """Two that import it at once, where its operators do not load, find each other's half."""
+    load, inside, ready = vision._load, Lock(), Barrier(8)
+
+    def alone() -> object:
+        assert inside.acquire(blocking=False)
+        try:
+            return load()
+        finally:
+            inside.release()
+
+    def threads(_: int) -> object:
+        ready.wait()
+        return vision.load_torchvision()
+
+    with mock.patch.object(vision, "_load", alone), ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(threads, range(8))) == {load()}

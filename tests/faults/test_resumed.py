@@ -116,7 +116,7 @@ STOPS = [
 ]
 
 
-@pytest.mark.parametrize(("step", "number", "method", "variant"), thin(STOPS, to=4))
+@pytest.mark.parametrize(("step", "number", "method", "variant"), thin(STOPS, to=3))
 def test_stopped_by_a_signal_in_any_step_it_goes_on_to_the_same_bytes(
     built, never_stopped, tmp_path, step, number, method, variant
 ):
