@@ -31,10 +31,10 @@ _LIMIT_S = 60
 _TICKETS = 1 << 15  # that fit into a pipe, more than any run has calls
 _PHOTOS = [f"class{c}/{n}.jpg" for c in range(10) for n in range(3 if c < 3 else 2)]
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(
-    [__name__, "PIL.Image", "ltdata.page"]
-    + [f"ltdata.cli.{name}" for name in ("building", "subsetting", "exchange", "describing")]
-)
+PRELOAD = [__name__, "PIL.Image", "ltdata.page"] + [
+    f"ltdata.cli.{name}" for name in ("building", "subsetting", "exchange", "describing")
+]
+_FORKED.set_forkserver_preload(PRELOAD)
 Tree = dict[str, bytes] | bytes | None
 
 

@@ -5,6 +5,7 @@ import fcntl
 import io
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -32,6 +33,7 @@ BREAKS = (
     Break("ace_ref/train.py", "            stack.enter_context(exclusive(folder))\n", "", only="training_that"),
 )
 _FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload([*runs.PRELOAD, "ace_ref.train", __name__])
 SIZES = (2, 3, 5, 8, 16)
 
 
@@ -54,8 +56,11 @@ def _work(words: tuple[str, ...], folder: str, start: Barrier, sent: Connection,
     os.chdir(folder)
     command, name = cli, "ltdata"
     if module:
+        import torch
+
         from ace_ref import train
 
+        torch.set_num_threads(1)  # as the tests' own process has it
         command, name = train.command, "ace_ref.train"
     sys.argv = [name, *words]
     out, err = io.StringIO(), io.StringIO()
@@ -215,12 +220,56 @@ def test_builders_where_the_system_has_no_locks_end_with_one_right_build(
         tried()
 
 
+def test_commands_of_other_kinds_with_force_leave_what_one_of_them_makes(place: Path) -> None:
+    kinds = [(*runs.COMMANDS[name].words, "--force") for name in ("build", "shards", "view", "import")]
+    alone = []
+    for number, words in enumerate(kinds):
+        folder = runs.case(place, f"forced{number}", before=words_of(1))
+        assert runs.run(words, folder).code == 0
+        alone.append(runs.tree(folder / "out"))
+    for number, turn in CASES:
+        folder = runs.case(place, f"forced-{number}-{turn}", before=words_of(1))
+        ended = race([kinds[(n + turn) % len(kinds)] for n in range(number)], folder)
+        one_wins(ended, late=(1,), words=(HELD,))
+        assert runs.tree(folder / "out") in alone
+        assert runs.left(folder) == []
+        tried()
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_after_a_kill_one_of_several_builders_takes_over(locks: bool, place: Path, clean: dict[int, runs.Tree]) -> None:
+    """Of a killed build lock and staging folder are left; where the system has no locks, the lock names its process."""
+    for number, turn in CASES[::2]:
+        folder = runs.case(place, f"killed-{locks}-{number}-{turn}")
+        killed = runs.run(words_of(0), folder, runs.Fault(at=20 + 9 * turn))
+        assert killed.code < 0
+        assert ".out.lock" in runs.left(folder)
+        if not locks:
+            (folder / ".out.lock").unlink()
+            with mock.patch.object(fcntl, "flock", _no_locks), exclusive(folder / "out"):
+                _, machine, *_ = (folder / ".out.lock").read_text().split("\n")
+            (folder / ".out.lock").write_text(f"{dead_process()}\n{machine}\n")
+        ended = race([words_of(0)] * number, folder, locks=locks)
+        one_wins(ended, late=(1,), words=("another process is writing it",))
+        assert sum("built" in each.stdout for each in ended) == 1, ended
+        assert runs.tree(folder / "out") == clean[0]
+        assert runs.left(folder) == []
+        tried()
+
+
+def dead_process() -> int:
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, dict[str, bytes]]:
     """A small set, and the model of a training of it that ran alone."""
     folder = tmp_path_factory.mktemp("trained")
     built = trainings.small(folder)
-    (ended,) = race([tuple(trainings.options(built, folder / "run"))], folder, module="train")
+    ended = trainings.run(trainings.options(built, folder / "run"))
     assert ended.code == 0, ended
     return built, {"model": (folder / "run" / "model.safetensors").read_bytes()}
 
