@@ -357,7 +357,7 @@ def test_a_full_disk_under_stdout_is_exit_5() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run([*LTDATA, "list"], stdout=full, stderr=subprocess.PIPE, check=False)
     assert ended.returncode == 5
-    assert ended.stderr == b"ltdata: error: No space left on device\n"
+    assert ended.stderr == b"ltdata: error: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
