@@ -144,7 +144,7 @@ def undisturbed(place: Path) -> Callable[[str], tuple[float, object]]:
     return of
 
 
-@pytest.mark.parametrize("moment", thin(moments(), to=6), ids=lambda m: f"{m.kind}-{m.sent.name}-{m.at:.3f}")
+@pytest.mark.parametrize("moment", thin(moments(), to=2), ids=lambda m: f"{m.kind}-{m.sent.name}-{m.at:.3f}")
 def test_a_command_stopped_at_any_time_says_so_in_one_line_and_its_rerun_ends_as_if_undisturbed(
     moment: Moment, place: Path, undisturbed: Callable[[str], tuple[float, object]]
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_signal_at_every_call_that_changes_the_disk_leaves_the_old_or_the_new(
     folder = case(place, f"calls-{kind}", before=command.before)
     calls = len(run(command.words, folder).points)
     expected = tree(folder / "out")
-    for number in thin(range(1, calls + 1), to=4):
+    for number in thin(range(1, calls + 1), to=2):
         sent = list(SENT)[number % 2]
         folder = case(place, f"call-{kind}-{number}", before=command.before)
         before = tree(folder / "out")
@@ -209,7 +209,7 @@ IMPORTED = [
 
 @pytest.mark.parametrize(
     ("command", "module", "sent"),
-    thin([(*names, sent) for names in IMPORTED for sent in SENT], to=4),
+    thin([(*names, sent) for names in IMPORTED for sent in SENT], to=2),
     ids=lambda value: getattr(value, "name", value),
 )
 def test_from_the_first_line_of_code_on_a_signal_ends_it_at_once(
@@ -233,7 +233,7 @@ def test_from_the_first_line_of_code_on_a_signal_ends_it_at_once(
     tried()
 
 
-@pytest.mark.parametrize("looks", thin([1, 2, 5, 10, 20, 50, 100, 200, 400, 10**6], to=2))
+@pytest.mark.parametrize("looks", thin([1, 2, 5, 10, 20, 50, 100, 200, 400, 10**6], to=1))
 def test_a_worker_leaves_ctrl_c_to_the_main_process_from_its_first_moment(
     looks: int, place: Path, undisturbed: Callable[[str], tuple[float, object]]
 ) -> None:
