@@ -391,7 +391,9 @@ def test_a_failing_disk_call_at_any_point_leaves_the_old_build_or_the_new(
             for name in ("fsync", "rename", "replace", "mkdir"):
                 patch.setattr(os, name, failing.wrap(getattr(os, name)))
             build(new, out=finished, force=True)
-        output.resolve(finished)  # what the next command does first: a failure of tidying up itself leaves it that to do
+        output.resolve(
+            finished
+        )  # what the next command does first: a failure of tidying up itself leaves it that to do
         assert names(finished.parent) == ["digits"], f"after a failure of call {point}"
         if verify(finished).name == new.name:
             shutil.rmtree(finished)
