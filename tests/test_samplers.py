@@ -303,7 +303,7 @@ def test_what_was_asked_ahead_is_not_lost():
     )  # the last is smaller
     with pytest.raises(ValueError, match="batches -1: at least 0"):
         sampler.state_dict(batches=-1)
-    with pytest.raises(ValueError, match="batch_size 0: 1 .. "):
+    with pytest.raises(ValueError, match=r"batch_size 0: 1 .. "):
         sampler.state_dict(batches=1, batch_size=0)
 
 
