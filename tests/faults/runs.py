@@ -110,6 +110,7 @@ class Ended:
         points: its calls, where it was not killed and had no workers.
         struck: whether the fault came to strike.
         process: of the command, and its workers, as long as one of them lives.
+        group: their number as a group.
     """
 
     code: int
@@ -117,14 +118,16 @@ class Ended:
     points: tuple[Point, ...]
     struck: bool
     process: Connection
+    group: int
 
     def alone(self) -> bool:
-        """Wait for the end of every process of the run; tell whether it came."""
+        """Wait for the end of every process of the run; tell whether it came by itself."""
         try:
-            while self.process.poll(_LIMIT_S):
+            while self.process.poll(_LIMIT_S / 2):
                 self.process.recv()
         except EOFError:
             return True
+        os.killpg(self.group, signal.SIGKILL)
         return False
 
 
@@ -182,12 +185,13 @@ def run(words: tuple[str, ...], folder: Path, fault: Fault | None = None, *, lar
         started.kill()
         raise AssertionError(f"{words}, {fault}: hangs: {log.read_text()}")
     points, struck = process.recv() if started.exitcode >= 0 and process.poll() else ((), True)
-    return Ended(started.exitcode, log.read_text(), points, struck, process)
+    return Ended(started.exitcode, log.read_text(), points, struck, process, started.pid or 0)
 
 
 def _run(
     words: tuple[str, ...], folder: str, fault: Fault | None, largest_bytes: int, log: str, end: Connection
 ) -> None:
+    os.setpgrp()
     os.chdir(folder)
     with open(log, "w") as file:  # noqa: PTH123 - of descriptors
         os.dup2(file.fileno(), 1)

@@ -5,6 +5,7 @@ Each case kills a real process, looks at what stands, and runs the same command 
 flushed. That is tried on a clean run's calls, in their order.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -31,10 +32,11 @@ BREAKS = (
         "ltdata/files.py", "  commit(temporary, path)\n", "  shutil.copyfile(temporary, path)\n", "its_calls and file"
     ),
     Break("ltdata/files.py", "        _drop_abandoned(path)\n", "", "its_calls and file"),
-    Break("ltdata/files.py", _SET_APART, "shutil.rmtree(retired)", "its_calls and force"),
+    Break("ltdata/files.py", _SET_APART, "shutil.rmtree(retired)", "put_back"),
+    Break("ltdata/files.py", _SET_APART, "shutil.rmtree(retired) if final.exists() else retired.rename(final)", "half"),
     Break("ltdata/files.py", ", _lock(final)) if", ") if", "its_calls and rows"),
     Break("ltdata/files.py", _FLUSHED, "            commit", "power and rows"),
-    Break("ltdata/files.py", "            flush_folder(staging)\n", "", "power and rows"),
+    Break("ltdata/files.py", "replace(path)\n    flush_folder(path.parent)", "replace(path)", "power and rows"),
     Break("ltdata/files.py", "            flush_folder(place.parent)\n", "            pass\n", "power and rows"),
     Break("ltdata/engine.py", "        os._exit(1)\n", "        pass\n", "outlives"),
 )
@@ -77,9 +79,9 @@ def runs_again(command: Command, folder: Path, new: Tree) -> None:
 def test_killed_at_any_of_its_calls_a_command_leaves_nothing_partial_and_runs_again(name: str, place: Path) -> None:
     command = COMMANDS[name]
     points, old, new = clean(command, place, name)
-    kills = [Fault(number) for number in range(1, len(points) + 2)]  # the last one after all of them
-    kills += [Fault(number, part=p) for number, point in enumerate(points, 1) if point.name == "write" for p in _TORN]
-    for number, kill in enumerate(thin(kills, to=3)):
+    kills = [Fault(number, part=p) for number, point in enumerate(points, 1) if point.name == "write" for p in _TORN]
+    kills += [Fault(number) for number in range(1, len(points) + 1)]
+    for number, kill in enumerate(thin(kills, to=2)):
         folder = case(place, f"{name}-{number}", before=command.before)
         assert run(command.words, folder, kill).code == -signal.SIGKILL
         found = tree(folder / "out")
@@ -95,7 +97,7 @@ def test_killed_at_any_of_its_calls_a_command_leaves_nothing_partial_and_runs_ag
 def test_a_killed_worker_or_main_process_leaves_nothing_partial_and_outlives_no_other(where: str, place: Path) -> None:
     """Which worker makes the n-th call is the system's choice. A rerun does not wait for those that still end."""
     _, _, new = clean(WORKERS, place, where)
-    for at in thin(range(1, 60), to=6):
+    for at in thin(range(1, 60), to=5):
         folder = case(place, f"{where}-{at}")
         killed = run(WORKERS.words, folder, Fault(at, where=where))
         if not killed.struck:  # there are no more calls
@@ -126,6 +128,22 @@ def test_a_half_deleted_old_build_is_never_taken_for_a_whole_one(place: Path) ->
         (folder / "out").rename(place / f"moved-{at}-away")
         runs_again(COMMANDS["build"], folder, new)
         tried()
+
+
+def test_an_old_build_that_was_moved_away_is_put_back_before_all_else(place: Path) -> None:
+    """Killed between its two renames, a replacement has neither at its place; the next run may meet a full disk."""
+    command = COMMANDS["build-force"]
+    points, old, new = clean(command, place, "between")
+    (at,) = [
+        number for number, point in enumerate(points, 1) if point.name == "replace" and point.path.endswith("/out")
+    ]
+    folder = case(place, "between-killed", before=command.before)
+    run(command.words, folder, Fault(at))
+    assert tree(folder / "out") is None
+    ended = run(command.words, folder, Fault(at // 2, errno.ENOSPC))
+    assert (ended.code, tree(folder / "out"), left(folder)) == (5, old, [])
+    runs_again(command, folder, new)
+    tried()
 
 
 # A power cut
