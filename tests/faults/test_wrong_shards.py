@@ -153,6 +153,13 @@ def train(record: Record) -> Record:
     return split
 
 
+def reordered(sets: Sets) -> bytes:
+    """Put the second sample of a shard before the first; all have one size."""
+    data = (sets.own / FEW).read_bytes()
+    size = data.index(b".cls", 512) - 8
+    return data[size : 2 * size] + data[:size] + data[2 * size :]
+
+
 def params(record: Record) -> Record:
     found: Record = record["protocol"]["params"]
     return found
@@ -261,6 +268,8 @@ WRONG = {
     "of no samples": Wrong(put(FEW, lambda _: END), (FEW,)),
     "of no samples and mended": Wrong(sealed(FEW, lambda _: END), (FEW,)),
     "of no samples and counted": Wrong(sealed(FEW, lambda _: END, num_samples=0), (M,)),
+    # of its own samples
+    "in another order and mended": Wrong(sealed(FEW, reordered), (FEW,), refusing=("open_images", "stream")),
     # of another build
     "of other pixels": Wrong(put(FEW, of("like", FEW)), (FEW,)),
     "of other pixels and mended": Wrong(sealed(FEW, of("like", FEW)), (FEW,)),
