@@ -55,8 +55,12 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
             raise MismatchError(
                 f"{error}; --resume writes it again from the last checkpoint, if there is one; --force trains anew"
             ) from error
-        if not _is_of(before, recipe, split, seed):
-            raise UsageError(f"{folder}: holds another training; choose another --out, or --force to replace it")
+        others = _differences(before, recipe, split, seed)
+        if others:
+            raise UsageError(
+                f"{folder}: holds another training ({'; '.join(others)}); choose another --out, or --force to "
+                "replace it"
+            )
         if finished(folder, recipe, split, seed) is None and not resume:
             raise MismatchError(
                 f"{folder / MODEL_NAME}: is not the model of the result beside it; --resume writes it again from "
@@ -77,7 +81,7 @@ def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> 
         result = _read_result(folder)
     except MismatchError:
         return None
-    whole = _is_of(result, recipe, split, seed) and sha256_file(model) == result.get("model_sha256")
+    whole = not _differences(result, recipe, split, seed) and sha256_file(model) == result.get("model_sha256")
     return result if whole else None
 
 
@@ -92,10 +96,20 @@ def _read_result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _is_of(result: Mapping[str, Any], recipe: Recipe, split: dict[str, Any], seed: int) -> bool:
+def _differences(result: Mapping[str, Any], recipe: Recipe, split: dict[str, Any], seed: int) -> list[str]:
+    """List what a result was trained with that is not asked for."""
     trained = recipes.from_json(result["recipe"])  # which gives values that came later their defaults
     asked = recipe if recipe.mean else dataclasses.replace(recipe, mean=trained.mean, std=trained.std)
-    return (trained, result["seed"], result["split"]) == (asked, seed, split)
+    there = {**dataclasses.asdict(trained), **result["split"], "seed": result["seed"]}
+    return _differing(there, {**dataclasses.asdict(asked), **split, "seed": seed})
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {there.get(name)!r}, not {here.get(name)!r}"
+        for name in {**here, **there}
+        if there.get(name) != here.get(name)
+    ]
 
 
 @contextmanager
@@ -175,7 +189,7 @@ def set_aside(refused: Mapping[Path, str]) -> None:
 def _refuse_another(path: Path, checkpoint: Checkpoint, training: Training) -> None:
     """Refuse to go on with another training than the one asked for, and say what differs."""
     there, here = ({**dataclasses.asdict(c.recipe), **c.split, "seed": c.seed} for c in (checkpoint, training))
-    differing = [f"{name} {there.get(name)!r}, not {here[name]!r}" for name in here if there.get(name) != here[name]]
+    differing = _differing(there, here)
     if differing:
         raise MismatchError(f"{path}: is of another training ({'; '.join(differing)})")
 

@@ -18,6 +18,7 @@ BREAKS = (
     Break("ltdata/build.py", "    if differences:\n", "    if False:\n", only="options"),
     Break("ltdata/output.py", "        if foreign:\n", "        if False:\n", only="foreign"),
     Break("ace_ref/run_folder.py", "    if differing:\n", "    if False:\n", only="resumed"),
+    Break("ace_ref/run_folder.py", "({'; '.join(others)}); choose", "; choose", only="resumed"),
     Break(
         "ltdata/build.py",
         "            if sha256_bytes(image) != digests[row]:\n",
@@ -240,7 +241,8 @@ def test_another_training_is_neither_written_over_nor_resumed(
     out = Path(shutil.copytree(run_folder, tmp_path / "run"))
     before = content(out)
     ended = trainings.run(trainings.options(built, out, *more))
-    assert (ended.code, "holds another training" in ended.stderr) == (2, True), ended
+    assert (ended.code, "holds another training" in ended.stderr, words in ended.stderr) == (2, True, True), ended
+    assert ended.stderr.count("\n") == 1
     assert content(out) == before
     tried()
     (out / "result.json").unlink()  # as of one that was stopped
@@ -260,6 +262,7 @@ def test_a_training_on_another_split_is_refused_and_force_trains_anew(
     before = content(out)
     ended = trainings.run(trainings.options(other, out))
     assert (ended.code, "holds another training" in ended.stderr) == (2, True), ended
+    assert f"not '{other.manifest.content_sha256}'" in ended.stderr
     (out / "result.json").unlink()
     ended = trainings.run(trainings.options(other, out, "--resume"))
     assert (ended.code, "content_sha256" in ended.stderr) == (3, True), ended
