@@ -28,7 +28,7 @@ from ltdata.files import exclusive
 
 BREAKS = (
     Break("ltdata/build.py", "    with exclusive(folder):\n", "    if True:\n", only="builders"),
-    Break("ltdata/files.py", "        _acquire(lock)\n", "        pass\n", only="holds"),
+    Break("ltdata/files.py", "            _acquire(lock, target)\n", "            pass\n", only="holds"),
     Break("ltdata/files.py", "SoftFileLock(path, timeout=0) if soft else", "", only="holds or system_has_no_locks"),
     Break("ace_ref/train.py", "            stack.enter_context(exclusive(folder))\n", "", only="training_that"),
 )
