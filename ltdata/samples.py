@@ -152,4 +152,5 @@ def parse_rows(part: bytes, *, origin: str) -> Samples:
             sha256=tuple([str(row["sha256"]) for row in rows]) if rows and "sha256" in rows[0] else None,
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise MismatchError(f"{origin}: not the rows of an ltdata build ({error!r}); build it again") from error
+        reason = f"{type(error).__name__}: {error!s:.200}"  # of text that is no UTF-8 `repr` shows all
+        raise MismatchError(f"{origin}: not the rows of an ltdata build ({reason}); build it again") from error

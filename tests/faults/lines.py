@@ -126,7 +126,7 @@ _WRITING: dict[str, Callable[[tuple[Any, ...]], list[Any]]] = {
     "os.symlink": lambda args: [args[1]],
     "shutil.rmtree": lambda args: [args[0]],
 }
-_CACHES = ("__pycache__", "torchinductor", "matplotlib", "huggingface")  # that libraries look for once
+_CACHES = ("__pycache__", ".hypothesis", "torchinductor", "matplotlib", "huggingface")  # that libraries look for once
 _inside: str | None = None
 _outside: list[str] = []
 
