@@ -237,6 +237,7 @@ def write_subset(
         SourceMissingError: the whole has no images, and the form needs them.
         OutputError: the folder cannot be written.
     """
+    engine.check_workers(workers)
     base = _base(whole)
     keep = [whole.folder, base[0] if base is not None else None]
     if form is None:

@@ -162,7 +162,7 @@ def kept_inside(folder: Path) -> Iterator[list[str]]:
         mock.patch.object(socket, "getaddrinfo", _unreachable),
         mock.patch.object(remote, "_WAIT_S", 0),
         mock.patch.object(train.loading, "load_split", no_further),
-        mock.patch.object(engine, "start", lambda count=1, **more: start(min(count, 1), **more)),
+        mock.patch.object(engine, "start", lambda count=1, **more: start(min(engine.check_workers(count), 1), **more)),
         mock.patch.dict(os.environ, LTDATA_HOME=str(folder / "cache"), NO_COLOR="1"),
     ):
         os.chdir(folder)

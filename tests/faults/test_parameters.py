@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import tomllib
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from photos import contents
 
 from ace_ref.recipe import Recipe
 from faults.breaks import Break
-from faults.effort import WHOLE, thin, tried
+from faults.effort import WHOLE, tried
 from faults.lines import COMMANDS, FAR_ENOUGH, kept_inside, laid_out, run
 from ltdata import (
     bootstrap,
@@ -53,8 +54,8 @@ from ltdata.subset import Part
 BREAKS = (
     Break("ltdata/cli/options.py", "if isinstance(value, str) and not", "if False and not", "command_line"),
     Break("ltdata/labels.py", "or not low <= plain <= high", "or (plain < low or plain > high)", "function"),
-    Break("ltdata/engine.py", '"workers", value, 1, MOST_WORKERS', '"workers", value, 1', "function"),
-    Break("ltdata/profiles.py", "low=0.01, high=1000", "low=0.0, high=1e300", "alpha"),
+    Break("ltdata/engine.py", '"workers", value, 1, MOST_WORKERS', '"workers", value, 1', "command_line and workers"),
+    Break("ltdata/profiles.py", "    if number >= 1:\n", "    if number >= -5:\n", "command_line and imbalance"),
 )
 
 TEXTS = (
@@ -135,6 +136,7 @@ BY_OPTION: dict[str, tuple[str, ...]] = {  # other lines, where the option has n
     ),
     "--thresholds": ("whole", "--expert", "2", "--out", "new", "--quiet"),
 }
+MOST = {"--workers": engine.MOST_WORKERS}  # which no type says
 # Numbers that no type of click's says
 OTHERS = [
     Option("ltdata build", BY_OPTION["--imbalance"], "--imbalance", number(1, 1e300)),
@@ -149,13 +151,11 @@ OTHERS = [
 
 def of_recipe() -> Iterator[Option]:
     """Every number of the recipe, and every list of numbers."""
-    for field in dataclasses.fields(Recipe):
-        kind = str(field.type)
-        if kind in ("int", "float", "tuple[int, ...]", "tuple[float, ...]"):
-            form = "{}" if kind in ("int", "float") else "[{}]"
-            yield Option(
-                "ace_ref.train", TRAIN, "--set", toml(float if "float" in kind else int, form), f"{field.name}={form}"
-            )
+    for name, kind in typing.get_type_hints(Recipe).items():
+        item = typing.get_args(kind)[0] if typing.get_args(kind) else kind
+        if item in (int, float):
+            form = "{}" if item is kind else "[{}]"
+            yield Option("ace_ref.train", TRAIN, "--set", toml(item, form), f"{name}={form}")
 
 
 def of_types() -> Iterator[Option]:
@@ -165,7 +165,8 @@ def of_types() -> Iterator[Option]:
             if isinstance(option.type, click.types.IntParamType):
                 assert isinstance(option.type, Whole), f"{command} {option.name}: takes 1_0 for 10"
                 name = option.opts[0]
-                legal = whole(option.type.min, option.type.max if option.type.max is not None else math.inf)
+                most = MOST.get(name, math.inf) if option.type.max is None else option.type.max
+                legal = whole(option.type.min, most)
                 line = BY_OPTION.get(name, LINES[command]) if command.startswith("ltdata") else LINES[command]
                 yield Option(command, line, name, legal)
             elif isinstance(option.type, click.types.FloatParamType):
@@ -349,8 +350,8 @@ def test_a_value_of_a_function_is_a_number_that_can_be_meant_or_a_usage_error(
     function = next(each for each in functions(place, digits_lt.manifest) if each.name == name)
     with kept_inside(place), bounded():
         function.call(**function.numbers)
-        for argument in function.numbers:
-            for value in thin(NUMBERS, to=6):
+        for at, argument in enumerate(function.numbers, start=3 * NAMES.index(name)):
+            for value in NUMBERS if WHOLE else [NUMBERS[(5 * at + 7 * n) % len(NUMBERS)] for n in range(3)]:
                 try:
                     function.call(**function.numbers | {argument: value})
                 except UsageError as error:
