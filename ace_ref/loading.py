@@ -135,7 +135,7 @@ def load_split(
             return {"flat": _decoded(images, shown, recipe, split, progress=progress), "shown": shown}
 
         name = f"{split}-{recipe.crop_px}-{recipe.short_side_px}"
-        arrays = _cached(place if memory.cache else None, name, manifest, {"shown": shown}, read)
+        arrays = _cached(place if memory.cache else None, name, manifest, {"flat": None, "shown": shown}, read)
     ends = np.cumsum(shown.prod(axis=1) * 3)
     flat, labels = (torch.from_numpy(values).to(device) for values in (arrays["flat"], images.labels))
     return RaggedSplit(flat, ends - shown.prod(axis=1) * 3, shown, labels)
@@ -152,8 +152,9 @@ def _one_size(place: Path, manifest: Manifest, split: str, memory: Memory, *, pr
         pixels, labels = reader.read_images(place, manifest, split, progress=progress)
         return {"pixels": pixels, "labels": labels}
 
-    arrays = _cached(place if memory.cache else None, split, manifest, {}, read)
-    return ResidentSplit(*(torch.from_numpy(arrays[name]).to(memory.device) for name in ("pixels", "labels")))
+    names = ("pixels", "labels")
+    arrays = _cached(place if memory.cache else None, split, manifest, dict.fromkeys(names), read)
+    return ResidentSplit(*(torch.from_numpy(arrays[name]).to(memory.device) for name in names))
 
 
 def _fetched(remote: Remote, split: str, *, progress: bool) -> NDArray[np.uint8]:
@@ -229,28 +230,31 @@ def _cached(
     folder: Path | None,
     name: str,
     manifest: Manifest,
-    known: Mapping[str, NDArray[Any]],
+    known: Mapping[str, NDArray[Any] | None],
     read: Callable[[], dict[str, NDArray[Any]]],
 ) -> dict[str, NDArray[Any]]:
     """Return arrays from their cache file, which is made where it is missing, of another header or damaged.
 
-    A zip of arrays, each with its CRC, and of which build they are and by which decoders. `known` are those of the
-    arrays that were read elsewhere: where the file has others, one of the two is damaged.
+    A zip of arrays, each with its CRC, and of which build they are and by which decoders. `known` names the arrays,
+    and has those that were read elsewhere: where the file has others, one of the two is damaged.
     """
     if folder is None:
         return read()
     path = folder / CACHE_NAME / f"{name}.npz"
     header = sha256_bytes(manifest.to_json().encode())  # the rows are not read: all that they were compared with
-    about = json.dumps({"format": _FORMAT, "manifest_sha256": header, "decoders": _decoders()}, sort_keys=True)
+    about = {"format": _FORMAT, "manifest_sha256": header, "decoders": _decoders()}
     # Of a garbled file zipfile and numpy raise nearly anything.
     with (
         suppress(Exception),
         reader.open_inside(folder, f"{CACHE_NAME}/{name}.npz") as stored,
         np.load(stored, allow_pickle=False) as found,
     ):
-        if str(found["about"]) == about:
-            arrays = {key: found[key] for key in found.files if key != "about"}
-            if all(np.array_equal(arrays[key], value) for key, value in known.items()):
+        said = json.loads(str(found["about"]))
+        shapes = said.pop("arrays")  # a CRC is compared at the end of an array: of one that is made shorter, never
+        if said == about:
+            arrays = {key: found[key] for key in known}
+            alike = all(value is None or np.array_equal(arrays[key], value) for key, value in known.items())
+            if alike and _shapes(arrays) == shapes:
                 return arrays
     arrays = read()
     try:
@@ -259,10 +263,15 @@ def _cached(
             if not path.parent.resolve().is_relative_to(folder.resolve()):
                 raise OSError("leads out of the folder by a link")
             with atomic_file(path) as file:
-                np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
+                said = about | {"arrays": _shapes(arrays)}
+                np.savez(file, about=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]
     except OutputError as error:
         click.echo(f"ace_ref.train: --cache: {str(error).partition(';')[0]}; going on without it", err=True)
     return arrays
+
+
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+    return {name: [str(array.dtype), *array.shape] for name, array in arrays.items()}
 
 
 def _decoders() -> dict[str, str | None]:

@@ -41,13 +41,14 @@ from ltdata.catalog import find
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import sha256_bytes
 from ltdata.manifest import Manifest
-from ltdata.reader import read_manifest, read_samples, read_shard, walk
+from ltdata.reader import read_manifest, read_samples, read_shard, shard_plans, walk
+from ltdata.samples import Samples
 from ltdata.subset import Part, make_subset, write_subset
 from ltdata.verify import verify
 
 BREAKS = (
-    Break("ltdata/reader.py", "    if found != shard.sha256:", "    if False:", only="every_bit_of_a_shard"),
-    Break("ltdata/reader.py", "        if data[at:offset] != start or", "        if", only="every_bit_of_a_shard"),
+    Break("ltdata/reader.py", "    if found != shard.sha256:", "    if False:", only="bits_of_a_whole_shard"),
+    Break("ltdata/reader.py", "        if data[at:offset] != start or", "        if", only="bits_of_a_whole_shard"),
     Break(
         "ltdata/reader.py",
         "        if samples.sha256 is not None and sha256_bytes(image) != samples.sha256[row]:",
@@ -71,7 +72,8 @@ BREAKS = (
     Break("ltdata/manifest.py", "            check_imbalance(", "            (lambda *_: None)(", only="header"),
     Break("ltdata/manifest.py", "        if listed != split.list_sha256:", "        if False:", only="header"),
     Break("ltdata/verify.py", "found or _plan_faults(own, located) or", "found or", only="header"),
-    Break("ace_ref/loading.py", "        if str(found[\"about\"]) == about:", "        if True:", only="cache"),
+    Break("ace_ref/loading.py", "        if said == about:", "        if True:", only="believed"),
+    Break("ace_ref/loading.py", "if alike and _shapes(arrays) == shapes:", "if alike:", only="no_pixel"),
 )  # fmt: skip
 BLOCK = 512
 # Nothing here computes with them but the words of a page or an export; no digest covers them.
@@ -137,11 +139,11 @@ def random_bits(images: Sequence[range], count: int, *, seed: int) -> list[int]:
 # --- shards
 
 
-def test_every_bit_of_a_shard(small: Path) -> None:
-    """81,920: headers, labels, images, padding, the end mark; in `make test` some of them."""
+def test_bits_of_a_whole_shard(small: Path) -> None:
+    """Every third of 81,920: headers, labels, images, padding, the end mark."""
     path = "train/few-000000.tar"
     size = (small / path).stat().st_size
-    check_flips(small, path, thin(range(8 * size), to=400))
+    check_flips(small, path, thin(range(0, 8 * size, 3), to=400))
 
 
 def test_bits_around_the_first_images_of_a_shard_of_photographs(photos: Path) -> None:
@@ -176,7 +178,7 @@ def test_every_reader_finds_flipped_bits_of_images(small: Path, tmp_path: Path) 
     for path in ("train/medium-000000.tar", "test/test-000000.tar"):
         split = path.partition("/")[0]
         readers = {name: read for name, read in readers_of(split).items() if name != "mosaic"}
-        for bit in thin(random_bits(images_in(small, path), 150, seed=3), to=6):
+        for bit in thin(random_bits(images_in(small, path), 50, seed=3), to=6):
             with restored(small) as before:
                 (small / path).write_bytes(flipped(before[path], bit))
                 for read in readers.values():
@@ -197,7 +199,7 @@ def test_readers_of_whole_shards_find_bits_that_flipped_around_images(small: Pat
         split = path.partition("/")[0]
         expected = rows_of(small, split)
         bits = around(images_in(small, path), (small / path).stat().st_size)
-        for bit in thin(bits[:: len(bits) // 500], to=12):
+        for bit in thin(bits[:: len(bits) // 250], to=12):
             with restored(small) as before:
                 reseal(small, path, flipped(before[path], bit))
                 for name in names:
@@ -274,13 +276,13 @@ def test_no_step_is_made_on_a_wrong_image_that_came_from_a_server(
 
 
 @pytest.mark.parametrize("which", ["small", "photos"])
-def test_every_bit_of_the_rows(which: str, request: pytest.FixtureRequest) -> None:
+def test_bits_of_the_rows(which: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(which)
     path = folder / "samples.jsonl"
     manifest = read_manifest(folder)
     with restored(folder) as before:
         data = before["samples.jsonl"]
-        for bit in thin(range(0, 8 * len(data), 3 if which == "small" else 23), to=100):
+        for bit in thin(range(0, 8 * len(data), 11 if which == "small" else 97), to=100):
             path.write_bytes(flipped(data, bit))
             refused(partial(read_samples, folder, manifest), path)
             if bit % 997 == 0:
@@ -288,7 +290,7 @@ def test_every_bit_of_the_rows(which: str, request: pytest.FixtureRequest) -> No
             tried()
 
 
-def test_every_bit_of_the_index_is_found_or_changes_no_column(small: Path) -> None:
+def test_a_bit_of_the_index_is_found_or_changes_no_column(small: Path) -> None:
     """By `verify`; and nobody gets another image by it."""
     path = small / "index.npz"
     expected = {split: rows_of(small, split) for split in ("train", "test")}
@@ -296,7 +298,7 @@ def test_every_bit_of_the_index_is_found_or_changes_no_column(small: Path) -> No
         data = before["index.npz"]
         columns = index.from_bytes(data)
         assert columns is not None
-        for number, bit in enumerate(thin(range(0, 8 * len(data), 3), to=120)):
+        for number, bit in enumerate(thin(range(0, 8 * len(data), 7), to=120)):
             changed = flipped(data, bit)
             same = index.matches(changed, columns)
             if number % (11 if WHOLE else 25) == 0:
@@ -345,8 +347,8 @@ def headers(small: Path, place: Path) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "step"), [("folder", 1), ("drawn", 1), ("shards", 3), ("view", 3)])
-def test_every_bit_of_the_header_is_found_or_only_described(kind: str, step: int, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "step"), [("folder", 3), ("drawn", 3), ("shards", 7), ("view", 7)])
+def test_a_bit_of_the_header_is_found_or_only_described(kind: str, step: int, small: Path, tmp_path: Path) -> None:
     """A header that is read with another value that anything computes with is a fault that `verify` finds.
 
     A view says of each class to which group it belongs, and no digest covers that: the only such value. It has no
@@ -355,6 +357,7 @@ def test_every_bit_of_the_header_is_found_or_only_described(kind: str, step: int
     folder = headers(small, tmp_path)[kind]
     before = read_manifest(folder)
     unprotected = {"class_groups", "seed"} if kind == "view" else set()
+    rows = read_samples(folder, before)["train"]
     found: set[str] = set()
     with restored(folder) as files:
         data = files["manifest.json"]
@@ -369,6 +372,8 @@ def test_every_bit_of_the_header_is_found_or_only_described(kind: str, step: int
             different = {key for key in one | other if one.get(key) != other.get(key)} - unprotected
             if different == {"factor"}:
                 assert harmless_factor(before, manifest), manifest.protocol
+            elif different == {"seed"} and placed(before, rows) == placed(manifest, rows):
+                pass  # another seed that puts every row where it was
             elif different:
                 (folder / "manifest.json").write_bytes(changed)
                 with pytest.raises((MismatchError, SourceMissingError)) as caught:
@@ -377,6 +382,12 @@ def test_every_bit_of_the_header_is_found_or_only_described(kind: str, step: int
                 found |= different
             tried()
     assert found or not WHOLE
+
+
+def placed(manifest: Manifest, rows: Samples) -> list[list[int]]:
+    """Return which rows a header puts into each shard."""
+    plans = shard_plans(manifest, "train", rows)
+    return [plan.rows.tolist() for plan in plans or []]
 
 
 def harmless_factor(before: Manifest, after: Manifest) -> bool:
@@ -428,22 +439,31 @@ def caches(small: Path, photos: Path, place: Path) -> Iterator[tuple[Path, Path,
         yield folder, path, load
 
 
-def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(small: Path, photos: Path, tmp_path: Path) -> None:
-    """Every bit around the arrays, and some of the arrays: what is wrong with it has the shards read again."""
+def same(found: object, expected: object) -> None:
+    """Check that two sets hold the same pixels."""
     import torch
 
+    assert vars(found).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        assert torch.equal(*map(torch.as_tensor, (getattr(found, name), value))), name
+
+
+def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(small: Path, photos: Path, tmp_path: Path) -> None:
+    """Every bit around the arrays, and some of the arrays: what is wrong with it has the shards read again."""
     for folder, path, load in caches(small, photos, tmp_path):
         expected = load()
         data = path.read_bytes()
         heads = [at for at in range(len(data) - 4) if data[at : at + 4] in (b"PK\3\4", b"PK\1\2", b"PK\5\6")]
         bits = bits_of(*(range(at, min(at + 300, len(data))) for at in heads))
         bits = sorted({*bits, *random_bits([range(len(data))], 500, seed=4)})
-        for bit in thin(bits[:: 1 if folder.name == "tiny" else 5], to=16):
+        shapes = [data.index(b"'shape': (", at) + 10 for at in heads if data[at : at + 4] == b"PK\3\4"]
+        for bit in bits_of(*(range(at, at + 2) for at in shapes)):  # an array that is said to be shorter, or longer
             path.write_bytes(flipped(data, bit))
-            found = load()
-            for name in vars(expected):
-                one, other = getattr(expected, name), getattr(found, name)
-                assert torch.equal(*map(torch.as_tensor, (one, other))), (bit, name)
+            same(load(), expected)
+            tried()
+        for bit in thin(bits[:: 5 if folder.name == "tiny" else 23], to=16):
+            path.write_bytes(flipped(data, bit))
+            same(load(), expected)
             tried()
         shutil.rmtree(folder)
 
