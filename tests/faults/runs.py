@@ -27,7 +27,7 @@ from faults.points import Point, Strike, watched
 from ltdata import console, engine
 from ltdata.cli import cli
 
-_LIMIT_S = 60
+_LIMIT_S = 120
 _TICKETS = 1 << 15  # that fit into a pipe, more than any run has calls
 _PHOTOS = [f"class{c}/{n}.jpg" for c in range(10) for n in range(3 if c < 3 else 2)]
 _FORKED = multiprocessing.get_context("forkserver")
