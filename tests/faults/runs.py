@@ -139,7 +139,7 @@ def prepared() -> Iterator[Path]:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
         with patch.dict(os.environ, PYTHONPATH=path):  # before 3.13 it does not take the tests' own along
             forkserver.ensure_running()
-        place = Path(made).resolve()
+        place = Path(made).resolve() / "place"  # beside which its log goes
         put_photos(place / "photos", _PHOTOS)
         (place / "rows.csv").write_text("path,label\n" + "".join(f"{path},0\n" for path in _PHOTOS))
         for seed, out in enumerate(("whole", "other")):
