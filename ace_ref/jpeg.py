@@ -48,6 +48,7 @@ Pixels = NDArray[np.uint8]  # RGB, (height, width, 3), 0-255
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers SOF0 to SOF15; between them lie tables
 _BASELINE = frozenset({0xC0, 0xC1})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9), 0xFF})  # markers without a length (TEM, RST0 to RST7, SOI), filling
+_VERSIONED = frozenset({0xE0, 0xEE})  # segments of JFIF and Adobe, in whose first 9 bytes Pillow looks for a version
 _SCAN, _RESTARTS, _END = 0xDA, 0xDD, b"\xff\xd9"
 
 
@@ -139,7 +140,7 @@ def _frame(data: bytes) -> _Frame | None:
     """Walk the markers of a JPEG up to its first scan; None where that is no JPEG or its header is odd."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
-    at, frames, restarts = 2, [], False
+    at, frames, restarts, short = 2, [], False, False
     try:
         while data[at] == 0xFF and data[at + 1] != _SCAN:
             code = data[at + 1]
@@ -149,7 +150,9 @@ def _frame(data: bytes) -> _Frame | None:
             if code in _FRAMES:
                 frames.append(at)
             restarts |= code == _RESTARTS
-            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+            length = max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+            short |= code in _VERSIONED and length < 9
+            at += 2 + length
         if data[at] != 0xFF or len(frames) != 1:
             return None
         start = frames[0]
@@ -163,6 +166,7 @@ def _frame(data: bytes) -> _Frame | None:
             and data[at + 4] == colours  # in this scan
             and data.rfind(_END, at) >= 0
             and not _too_large(height, width)
+            and not short
         )
     except (IndexError, ValueError):
         return None

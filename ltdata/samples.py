@@ -140,16 +140,16 @@ def parse_rows(part: bytes, *, origin: str) -> Samples:
     """Parse the rows of one split, all as one JSON array, which is five times as fast as line by line."""
     try:
         rows = json.loads(b"[" + part.rstrip(b"\n").replace(b"\n", b",") + b"]")
-        by_path = bool(rows) and "source_path" in rows[0]
-        if by_path:
-            "".join([row["source_path"] for row in rows]).encode()  # a lone surrogate has no digest
+        by_path, named = (bool(rows) and name in rows[0] for name in ("source_path", "sha256"))
+        for name in ("source_path",) * by_path + ("sha256",) * named:
+            "".join([row[name] for row in rows]).encode()  # a lone surrogate has no digest, and cannot be written
         return Samples(
             labels=np.array([row["label"] for row in rows], dtype=np.int64).reshape(len(rows)),
-            source_path=tuple([str(row["source_path"]) for row in rows]) if by_path else None,
+            source_path=tuple([row["source_path"] for row in rows]) if by_path else None,
             source_index=None
             if by_path
             else np.array([row["source_index"] for row in rows], np.int64).reshape(len(rows)),
-            sha256=tuple([str(row["sha256"]) for row in rows]) if rows and "sha256" in rows[0] else None,
+            sha256=tuple([row["sha256"] for row in rows]) if named else None,
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error!s:.200}"  # of text that is no UTF-8 `repr` shows all

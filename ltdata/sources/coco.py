@@ -21,7 +21,7 @@ def read_categories(path: Path, num_classes: int) -> tuple[tuple[str, ...], tupl
         by_id = {int(record["id"]): (str(record["name"]), str(record["supercategory"])) for record in records}
         if sorted(by_id) != list(range(num_classes)) or len(records) != num_classes:
             raise ValueError(f"ids are not 0 .. {num_classes - 1}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # the last: 1e999
         raise MismatchError(f"{path}: not the categories of this data set ({error!r}); fetch it again") from error
     return tuple(by_id[n][0] for n in range(num_classes)), tuple(by_id[n][1] for n in range(num_classes))
 
