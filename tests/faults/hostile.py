@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +137,19 @@ class Sample:
 
     def last(self, member: bytes) -> bytes:
         """Return the shard with a member before its end mark."""
-        whole = (self.all + self.rest).rstrip(b"\0")
-        end = len(whole) + -len(whole) % BLOCK
-        data = whole.ljust(end, b"\0") + member
-        return data + bytes(1024 + -(len(data) + 1024) % 10240)
+        return unended(self.all + self.rest) + member
+
+
+def unended(data: bytes) -> bytes:
+    """Return the members of a shard without its end mark."""
+    members = data.rstrip(b"\0")
+    return members.ljust(len(members) + -len(members) % BLOCK, b"\0")
+
+
+def ended(data: bytes) -> bytes:
+    """End a shard as the format does, so that this is not what is wrong with it."""
+    members = unended(data)
+    return members + bytes(1024 + -(len(members) + 1024) % 10240)
 
 
 def first(data: bytes) -> Sample:
@@ -155,7 +165,7 @@ def members(canary: Canary) -> dict[str, Change]:
 
     def way(name: str, change: Callable[[Sample], bytes]) -> None:
         assert name not in ways
-        ways[name] = lambda data: change(first(data))
+        ways[name] = lambda data: ended(change(first(data)))
 
     # Content that other readers decode by running it, or by a library
     array = pickle.dumps(np.array([Touching(canary.ran)], dtype=object))
@@ -363,7 +373,7 @@ def members(canary: Canary) -> dict[str, Change]:
 
 def structures() -> dict[str, Change]:
     """Name the ways in which the members of a shard can stand wrongly."""
-    return {
+    order: dict[str, Change] = {
         "key twice": lambda d: first(d).all + d,
         "key twice, at the end": lambda d: first(d).last(first(d).all),
         "label twice": lambda d: first(d).label + d,
@@ -388,24 +398,31 @@ def structures() -> dict[str, Change]:
         "no image": lambda d: first(d).label + first(d).rest,
         "no sample": lambda _: bytes(10240),
         "one sample less": lambda d: first(d).rest,
+        "a tar in the tar": lambda d: first(d).last(raw(b"00000997.tar", d)),
+        "padding of a label": lambda d: d[:1000] + b"x" + d[1001:],
+        "padding of an image": lambda d: (
+            first(d).label + first(d).image_header + first(d).image[:-1] + b"x" + first(d).rest
+        ),
+        "one empty block in the middle": lambda d: first(d).all + bytes(512) + first(d).rest,
+        "end mark in the middle": lambda d: first(d).all + bytes(1024) + first(d).rest,
+    }
+    ends: dict[str, Change] = {
         "one sample less, length kept": lambda d: first(d).rest + bytes(len(first(d).all)),
         "end mark first": lambda d: bytes(1024) + d,
-        "end mark in the middle": lambda d: first(d).all + bytes(1024) + first(d).rest,
-        "one empty block in the middle": lambda d: first(d).all + bytes(512) + first(d).rest,
         "more after the end": lambda d: d + d,
         "text after the end": lambda d: d[:-4] + b"#!sh",
         "a longer end": lambda d: d + bytes(10240),
         "a shorter end": lambda d: d[: len(d.rstrip(b"\0")) + -len(d.rstrip(b"\0")) % 512],
         "half an end": lambda d: d[: len(d.rstrip(b"\0")) + -len(d.rstrip(b"\0")) % 512 + 512],
-        "padding of a label": lambda d: d[:1000] + b"x" + d[1001:],
-        "padding of an image": lambda d: (
-            first(d).label + first(d).image_header + first(d).image[:-1] + b"x" + first(d).rest
-        ),
         "nothing": lambda _: b"",
         "one byte": lambda _: b"0",
         "zip": lambda _: b"PK\x05\x06" + bytes(18),
         "gzip": lambda d: b"\x1f\x8b\x08\0" + d,
         "script": lambda _: b"#!/bin/sh\ntouch ran\n",
         "no tar": lambda _: b"\xff" * 10240,
-        "a tar in the tar": lambda d: first(d).last(raw(b"00000997.tar", d)),
     }
+    return {name: partial(_ended, change) for name, change in order.items()} | ends
+
+
+def _ended(change: Change, data: bytes) -> bytes:
+    return ended(change(data))

@@ -568,9 +568,9 @@ def lies(data: bytes, url: str) -> dict[str, bytes]:
     bomb = gzip.compress(bytes(20_000_000))
     chunked = ok + b"Transfer-Encoding: chunked\r\n\r\n"
     return {
+        "deflate": ok + b"Content-Encoding: deflate\r\n" + length + end + data,
         "a bomb that says so": ok + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb,
         "a bomb that does not": ok + b"Content-Length: %d\r\n\r\n" % len(bomb) + bomb,
-        "deflate": ok + b"Content-Encoding: deflate\r\n" + length + end + data,
         "br": ok + b"Content-Encoding: br\r\n" + length + end + data,
         "two encodings": ok + b"Content-Encoding: identity, gzip\r\n" + length + end + data,
         "less than it says": ok + length + end + data[:-1],
