@@ -146,7 +146,7 @@ class Recipe:
             ("sampler", SAMPLERS),
         ):
             if getattr(self, name) not in choices:
-                raise UsageError(f"recipe: {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+                raise UsageError(f"recipe: {name} {getattr(self, name)!r:.80}: choose one of {', '.join(choices)}")
         for name, value in dataclasses.asdict(self).items():
             low = {"epochs": 1, "batch_size": 2, "crop_px": 1, "short_side_px": 1}.get(name, 0)
             if type(value) in (int, float) and name != "agreement" and not low <= value < math.inf:

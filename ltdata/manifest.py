@@ -267,7 +267,9 @@ class Manifest:
                 raise ValueError("view_of names a path that no file can have")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise MismatchError(f"{origin}: not a readable ltdata manifest ({reason}); build it again") from error
+            raise MismatchError(
+                f"{origin}: not a readable ltdata manifest ({reason!s:.200}); build it again"
+            ) from error
         return manifest
 
     def with_groups(self, rule: str) -> "Manifest":
