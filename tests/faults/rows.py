@@ -63,5 +63,11 @@ ROWS = {
         "checkpoint cut, flipped, or of another run", "refused; falls back to the one before and says so", 300
     ),
     "resumed": Row("stop and resume of a training", "bit-equal to one that was not stopped (CPU)", 20),
+    "command_lines": Row("any text as any option", "an exit code of the contract, no traceback", 2_000),
+    "garbled_files": Row(
+        "any manifest, rows, list, CSV, JSON, array, predictions file",
+        "read or refused by name, no other exception",
+        5_000,
+    ),
     "fuzzed": Row("any bytes, any text", "no exception but the project's own", 1_000_000),
 }
