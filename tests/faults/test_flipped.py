@@ -16,6 +16,7 @@ import pytest
 
 from faults.breaks import Break
 from faults.damage import (
+    ONE_SIZE,
     READERS,
     Record,
     copied,
@@ -71,7 +72,6 @@ BREAKS = (
     Break("ltdata/manifest.py", "            if other:  # such as", "            if False:  #", only="header"),
     Break("ltdata/manifest.py", "            check_imbalance(", "            (lambda *_: None)(", only="header"),
     Break("ltdata/manifest.py", "        if listed != split.list_sha256:", "        if False:", only="header"),
-    Break("ltdata/verify.py", "found or _plan_faults(own, located) or", "found or", only="header"),
     Break("ace_ref/loading.py", "        if said == about:", "        if True:", only="believed"),
     Break("ace_ref/loading.py", "if alike and _shapes(arrays) == shapes:", "if alike:", only="no_pixel"),
 )  # fmt: skip
@@ -159,7 +159,7 @@ def test_bits_around_the_first_images_of_a_shard_of_photographs(photos: Path) ->
 @pytest.mark.parametrize("path", ["train/few-000000.tar", "train/many-000000.tar", "test/test-000000.tar"])
 def test_bits_of_images_of_digits(path: str, digits_lt: Built, tmp_path: Path) -> None:
     folder = copied(digits_lt.folder, tmp_path / "digits")
-    check_flips(folder, path, thin(random_bits(images_in(folder, path), 600, seed=0), to=12))
+    check_flips(folder, path, thin(random_bits(images_in(folder, path), 600, seed=0), to=6))
 
 
 @pytest.mark.parametrize("path", ["train/few-000000.tar", "train/medium-000000.tar"])
@@ -213,20 +213,23 @@ def test_readers_of_whole_shards_find_bits_that_flipped_around_images(small: Pat
 LOADED = [name for name in READERS if name.startswith("trained on")]
 
 
-def test_every_flipped_bit_is_found_before_a_training_starts(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["small", "photos"])
+def test_every_flipped_bit_is_found_before_a_training_starts(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """In any byte of any shard, and of the rows, however the images are held."""
+    folder: Path = request.getfixturevalue(which)
     files = {
-        path: split for split, each in read_manifest(small).splits.items() for path in [s.path for s in each.shards]
-    }
-    cases = [
-        (path, split, bit) for path, split in files.items() for bit in range(3, 8 * (small / path).stat().st_size, 2477)
-    ]
-    cases += [("samples.jsonl", "train", bit) for bit in range(0, 8 * (small / "samples.jsonl").stat().st_size, 731)]
-    for path, split, bit in thin(cases, to=30):
-        with restored(small) as before:
-            (small / path).write_bytes(flipped(before[path], bit))
+        shard.path: name for name, split in read_manifest(folder).splits.items() for shard in split.shards
+    } | {"samples.jsonl": "train"}  # fmt: skip
+    sizes = {path: 8 * (folder / path).stat().st_size for path in files}
+    cases = [(path, bit) for path, size in sizes.items() for bit in range(3, size, sum(sizes.values()) // 250)]
+    for path, bit in thin(cases, to=14):
+        with restored(folder) as before:
+            (folder / path).write_bytes(flipped(before[path], bit))
             for name in LOADED:
-                refused(partial(READERS[name], small, split, tmp_path), path)
+                if which == "small" or name not in ONE_SIZE:
+                    refused(partial(READERS[name], folder, files[path], tmp_path), path)
         tried()
 
 
@@ -457,38 +460,36 @@ def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(small: Path, phot
         bits = bits_of(*(range(at, min(at + 300, len(data))) for at in heads))
         bits = sorted({*bits, *random_bits([range(len(data))], 500, seed=4)})
         shapes = [data.index(b"'shape': (", at) + 10 for at in heads if data[at : at + 4] == b"PK\3\4"]
-        for bit in bits_of(*(range(at, at + 2) for at in shapes)):  # an array that is said to be shorter, or longer
+        for bit in thin(
+            bits_of(*(range(at, at + 7) for at in shapes)), to=28
+        ):  # an array that is said to be shorter, or longer
             path.write_bytes(flipped(data, bit))
             same(load(), expected)
             tried()
-        for bit in thin(bits[:: 5 if folder.name == "tiny" else 23], to=16):
+        for bit in thin(bits[:: 5 if folder.name == "tiny" else 23], to=8):
             path.write_bytes(flipped(data, bit))
             same(load(), expected)
             tried()
         shutil.rmtree(folder)
 
 
-def test_a_cache_is_not_believed_where_the_header_or_a_size_changed(photos: Path, tmp_path: Path) -> None:
+def test_a_cache_is_not_believed_where_the_header_or_a_size_changed(small: Path, photos: Path, tmp_path: Path) -> None:
     """Rows are not read beside a cache, so it must be that of this very header; sizes are read out of the files."""
-    (_, _, _), (folder, _, load) = caches(tiny(tmp_path / "made").folder, photos, tmp_path)
-    counts = read_manifest(folder).splits["train"].class_counts
-
-    def stale(record: Record) -> None:
-        record["splits"]["train"]["class_counts"] = [counts[0] + 1, counts[1] - 1, *counts[2:]]
-
-    with restored(folder):
-        edit(folder, stale)
-        refused(load, "class_counts")
-    tried()
-    path = "train/few-000000.tar"
-    offset = opened_offset(folder, path)
-    with restored(folder) as before:
-        data = before[path]
-        frame = data.index(b"\xff\xc0\0\x11\x08", offset) + 5  # of a baseline JPEG: height and width
-        (folder / path).write_bytes(flipped(data, 8 * (frame + 1) + 1))
-        refused(load, path)
-    tried()
+    for folder, _, load in caches(small, photos, tmp_path):
+        with restored(folder):
+            edit(folder, stale)
+            refused(load, "class_counts")
+        tried()
+        if folder.name == "photographs":
+            path = "train/few-000000.tar"
+            with restored(folder) as before:
+                start = images_in(folder, path)[0].start
+                frame = before[path].index(b"\xff\xc0\0\x11\x08", start) + 5  # of a baseline JPEG: height and width
+                (folder / path).write_bytes(flipped(before[path], 8 * (frame + 1) + 1))
+                refused(load, path)
+            tried()
 
 
-def opened_offset(folder: Path, path: str) -> int:
-    return next(image.start for image in images_in(folder, path))
+def stale(record: Record) -> None:
+    counts = record["splits"]["train"]["class_counts"]
+    counts[0], counts[1] = counts[0] + 1, counts[1] - 1
