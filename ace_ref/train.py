@@ -243,7 +243,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     parts = [part.strip() for part in text.split(",")]
     right = all(part.isascii() and part.isdecimal() and len(part) <= 10 and int(part) < 2**32 for part in parts)
     if not right or len({int(part) for part in parts}) < len(parts):
-        raise click.BadParameter(f"{text!r}: different whole numbers of at least 0 are needed, such as 0,1,2")
+        raise click.BadParameter(f"{text!r:.80}: different whole numbers of at least 0 are needed, such as 0,1,2")
     return [int(part) for part in parts]
 
 

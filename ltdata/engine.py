@@ -63,21 +63,13 @@ class Engine:
         Args:
             work: a function of a module, which workers import.
             jobs: what it is called with.
-
-        Raises:
-            LtdataError: a worker ended abruptly.
         """
-        try:
-            if self.executor is None:
-                yield from map(work, jobs)
-                return
-            waiting = deque([self.executor.submit(work, job) for job in jobs])
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise LtdataError(
-                "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
-            ) from error
+        if self.executor is None:
+            yield from map(work, jobs)
+            return
+        waiting = deque([self.executor.submit(work, job) for job in jobs])
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def check_workers(value: object) -> int:
@@ -102,7 +94,7 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
 
     Raises:
         UsageError: the count is below 1, the address is none, or Dask is not installed.
-        LtdataError: no scheduler with such workers answers there, or they are lost.
+        LtdataError: a process ended abruptly; no scheduler with such workers answers there, or they are lost.
     """
     check_workers(count)
     if scheduler is not None:
@@ -111,10 +103,15 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
     elif count == 1:
         yield Engine(None, 1)
     else:
-        with _Workers(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
-            for _ in range(count):
-                pool.submit(_come_up)
-            yield Engine(pool, 2 * count)
+        try:
+            with _Workers(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
+                for _ in range(count):
+                    pool.submit(_come_up)
+                yield Engine(pool, 2 * count)
+        except BrokenProcessPool as error:
+            raise LtdataError(
+                "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
+            ) from error
 
 
 @contextmanager

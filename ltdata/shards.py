@@ -14,7 +14,6 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdata.errors import LtdataError, OutputError
+from ltdata.errors import OutputError
 from ltdata.files import atomic_file, sha256, sha256_bytes, start_flush
 from ltdata.groups import GROUP_NAMES
 from ltdata.images import Images
@@ -144,7 +143,7 @@ def write_all(
         One report per job, in the order of the jobs.
 
     Raises:
-        LtdataError: a worker ended abruptly, or as `write`.
+        LtdataError: as `write`; what becomes of the workers, whoever has started them tells.
     """
     written: list[WrittenShard] = []
 
@@ -157,19 +156,14 @@ def write_all(
             finish(write(job(), folder))
         return written
     waiting: deque[Future[WrittenShard]] = deque()
-    try:
-        for job in jobs:
-            waiting.append(executor.submit(write, job(), folder))
-            if len(waiting) >= ahead:
-                finish(waiting.popleft().result())
-        while waiting:
+    for job in jobs:
+        waiting.append(executor.submit(write, job(), folder))
+        if len(waiting) >= ahead:
             finish(waiting.popleft().result())
-        for leftover in folder.glob("*/.*.tmp"):  # of a killed Dask worker, whose shard another one wrote
-            leftover.unlink()
-    except BrokenProcessPool as error:
-        raise LtdataError(
-            "a worker process ended abruptly (out of memory?); run again, with fewer --workers"
-        ) from error
+    while waiting:
+        finish(waiting.popleft().result())
+    for leftover in folder.glob("*/.*.tmp"):  # of a killed Dask worker, whose shard another one wrote
+        leftover.unlink()
     return written
 
 

@@ -121,7 +121,7 @@ def test_dask_leaves_out_the_same_bad_images(scheduler: str, pets: Path, tmp_pat
 
 
 def test_a_worker_that_dies_while_it_checks_images_is_reported() -> None:
-    with engine.start(2) as crew, pytest.raises(LtdataError, match="a worker process ended abruptly"):
+    with pytest.raises(LtdataError, match="a worker process ended abruptly"), engine.start(2) as crew:
         list(crew.map(os._exit, [9]))
 
 

@@ -20,6 +20,6 @@ def count(reporter: pytest.TerminalReporter) -> dict[str, Found]:
             path = Path(report.nodeid.partition("::")[0])
             if path.parent.name == "faults":
                 row = path.stem.removeprefix("test_")
-                cases[row] += sum(value for name, value in report.user_properties if name == CASES)
+                cases[row] += sum(value for name, value in getattr(report, "user_properties", ()) if name == CASES)
                 failures[row] += outcome != "passed"
     return {row: Found(cases[row], failures[row]) for row in ROWS if row in cases}

@@ -20,7 +20,7 @@ from test_cli import here, run
 from test_page import Parsed
 
 from faults.breaks import Break
-from faults.effort import examples, thin, tried
+from faults.effort import WHOLE, examples, thin, tried
 from ltdata import bootstrap, fits, histogram, metrics, planner, sampling, seeds, tables, weights
 from ltdata.errors import UsageError
 from ltdata.groups import GROUP_NAMES, RULES
@@ -54,7 +54,7 @@ one_left = st.tuples(st.integers(1, 11), st.sampled_from(SIZES[3:])).map(lambda 
 counts_of = small | few | alike | one_left
 any_rule = st.sampled_from([rule for rule in RULES if rule != "mislas"])
 SHOWN = re.compile(r"(?<![A-Za-z])(?:(?i:nan|inf|infinity)|None|-0(?:\.0+)?)(?![A-Za-z0-9.])")
-options = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+options = {"deadline": None, "derandomize": not WHOLE, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
 def plain(found: Any) -> Any:
