@@ -325,7 +325,7 @@ def command(
         recipe = recipe.with_values(dict(map(recipes.parse_override, overrides)))
         folders = _folders(out, f"{manifest.name}-{name}-{method}", seed, seeds)
         for folder in folders.values():
-            output.followed(folder / run_folder.RESULT_NAME)
+            output.followed(output.followed(folder) / run_folder.RESULT_NAME)
             if here.rank == 0:
                 check_writable(folder / run_folder.RESULT_NAME)
         if recipe.batch_size % here.world:

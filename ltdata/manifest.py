@@ -107,8 +107,8 @@ class Manifest:
         for name, split in self.splits.items():
             if len(split.class_counts) != self.num_classes:
                 raise ValueError(f"{name} counts {len(split.class_counts)} classes, {self.num_classes} are named")
-        for what, values in (("superclasses", self.superclass_names), ("class groups", self.class_groups)):
-            if values and len(values) != self.num_classes:
+        for what, values in (("superclasses", self.superclass_names or None), ("class groups", self.class_groups)):
+            if values is not None and len(values) != self.num_classes:
                 raise ValueError(f"{len(values)} {what}, {self.num_classes} classes are named")
         if self.class_groups is not None and not set(self.class_groups) <= set(range(len(groups.GROUP_NAMES))):
             raise ValueError("a class group is none of many, medium, few")
@@ -253,7 +253,9 @@ class Manifest:
             rule = str(manifest.group_rule["name"])
             if dict(manifest.group_rule) != describe_rule(rule):
                 raise ValueError(f"group rule {rule} with other borders than its own")
-            _ = manifest.groups, dict(manifest.protocol["params"]), manifest.protocol["name"], manifest.source["id"]
+            params, protocol, source = manifest.protocol["params"], manifest.protocol["name"], manifest.source["id"]
+            if not (isinstance(params, dict) and isinstance(protocol, str) and isinstance(source, str)):
+                raise ValueError(f"protocol {protocol!r} with {params!r}, source {source!r}: of another type")
             check_imbalance(manifest.protocol, manifest.splits["train"].class_counts)
             # Names of splits and of the whole become parts of paths: of exports, of caches, of a training's folder.
             names = [name for name in (manifest.name, *manifest.splits) if not is_name(name)]

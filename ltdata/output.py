@@ -31,13 +31,15 @@ def followed(out: Path) -> Path:
     """Return the absolute path of a file or folder to write, links followed.
 
     Raises:
-        UsageError: it lies inside a build, where it would be taken for a damage.
+        UsageError: it lies inside a build, where it would be taken for a damage, or is the root of a file system.
         OutputError: it cannot be followed.
     """
     try:
         place = out.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, before Python 3.13; a NUL
         raise OutputError(f"{out}: cannot be followed ({error}); choose another place") from error
+    if not place.name:
+        raise UsageError(f"{place}: is the root of a file system; name a place inside it")
     for parent in place.parents:
         if (parent / MANIFEST_NAME).is_file() and (parent / SAMPLES_NAME).is_file():
             raise UsageError(f"{place}: lies inside the build {parent}; choose another place")

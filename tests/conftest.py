@@ -1,6 +1,7 @@
 """Fixtures: real CIFAR where it lies beside the checkout, small built sets everywhere, torchvision on a CPU."""
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -52,6 +53,13 @@ def cifar100_lt(cifar100_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def digits_lt(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Digits, IF 20, seed 0: small, real, everywhere. Read only; copy it before you break it."""
     return build(Spec("digits", 20), out=tmp_path_factory.mktemp("built") / "digits-lt-exp-if20")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let processes that tests start be interrupted: the background job of a shell ignores that, and so would they."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

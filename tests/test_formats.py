@@ -488,6 +488,7 @@ FAULTS = [
     ("a.json", '"hello"', "not .* images and annotations"),
     ("a.json", '{"annotations": [{"fpath": "x.jpg"}]}', "annotation 1 has no label"),
     ("a.json", '{"annotations": [{"fpath": "x", "category_id": 5}], "num_classes": 5}', "annotation 1: label 5"),
+    ("a.json", '{"annotations": [], "num_classes": -1}', "lists no image"),
     ("a.json", '{"train": [1], "about": {"class_names": [1]}}', "says of itself class_names"),
     ("a.json", '{"train": [1], "about": {"name": "\\ud800"}}', "not UTF-8"),
     ("a.json", f'{{"train": [1], "about": {{"source": {{"id": "x", "y": {"[" * 500}{"]" * 500}}}}}}}', "100 deep"),

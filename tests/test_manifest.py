@@ -278,6 +278,25 @@ def test_what_is_no_manifest_is_refused_by_name(text: str) -> None:
         Manifest.from_json(text, origin="here")
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("class_groups", []),
+        ("source", {"id": []}),
+        ("source", {"id": None}),
+        ("protocol", {"name": 3}),
+        ("protocol", {"params": []}),
+        ("protocol", {"params": [["seed", 0]]}),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused(key: str, change: Any) -> None:
+    fields = json.loads(record())
+    fields[key] = change if key == "class_groups" else fields[key] | change
+    with pytest.raises(MismatchError, match="here"):
+        Manifest.from_json(json.dumps(fields), origin="here")
+
+
 @pytest.mark.parametrize("key", sorted(json.loads(record())))
 def test_every_key_of_the_header_is_needed(key: str) -> None:
     fields = json.loads(record())

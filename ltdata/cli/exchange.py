@@ -40,6 +40,7 @@ def export(what: str, form: str | None, split: str | None, out: Path, force: boo
 
     Example: ltdata export cifar100-lt-exp-if100 --split train --out train.txt
     """
+    output.followed(out)
     check_writable(out)
     found = catalog.find(what, rows=form != "counts")
     files = formats.export(found.manifest, out, form=form, split=split, folder=found.folder, force=force)

@@ -123,7 +123,7 @@ def _annotated(record: Mapping[str, Any], origin: str) -> ForeignSplit:
         labels.append(label)
     found = integers(labels, f"{origin}: annotations", "label")
     num_classes = record.get("num_classes")
-    if isinstance(num_classes, int) and found.max(initial=-1) >= num_classes:
+    if isinstance(num_classes, int) and len(found) and found.max() >= num_classes:
         row = int((found >= num_classes).argmax())
         raise MismatchError(f"{origin}: annotation {row + 1}: label {found[row]} is not in 0 .. {num_classes - 1}")
     return ForeignSplit(paths=tuple(paths), labels=found)

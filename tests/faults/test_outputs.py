@@ -153,6 +153,18 @@ def test_the_current_folder_is_nowhere(words: tuple[str, ...], where: str, place
     tried()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [*(WRITING[name] for name in WRITING if name != "report"), *COMMANDS.values()],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_the_root_is_nowhere(words: tuple[str, ...], place: Path) -> None:
+    ended = run(*(word.replace("OUT", "/") for word in words), *(() if "OUT" in words else ("--out", "/")))
+    assert ended.refused(2) or ended.refused(5), ended
+    assert "no-such-source" not in ended.err, ended
+    tried()
+
+
 @pytest.mark.parametrize("where", ["whole/new", "whole/train/new", "into_build/new"])
 @pytest.mark.parametrize(
     "words",

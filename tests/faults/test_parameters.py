@@ -102,6 +102,10 @@ def number(low: float, high: float) -> Callable[[str], bool]:
     return legal
 
 
+def seeds(text: str) -> bool:
+    return all(whole(0, 2**32 - 1)(seed.strip()) for seed in text.split(","))
+
+
 def toml(kind: type, form: str) -> Callable[[str], bool]:
     def legal(text: str) -> bool:
         try:
@@ -145,7 +149,7 @@ OTHERS = [
     Option("ltdata subset", BY_OPTION["--thresholds"], "--thresholds", number(1e-310, 0.4), "0.5,{}"),
     Option("ltdata subset", LINES["ltdata subset"], "--class-size", whole(0, 10**9), "0-{}"),
     Option("ltdata subset", LINES["ltdata subset"], "--class-size", lambda _: False, "{}-0"),
-    Option("ace_ref.train", TRAIN, "--seeds", lambda text: whole(0, 2**32 - 1)(text.strip()), "7,{}"),
+    Option("ace_ref.train", TRAIN, "--seeds", seeds, "7,{}"),
 ]
 
 
