@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,9 @@ MESSAGES = {
     130: "interrupted; nothing half-written was left",
     143: "terminated; nothing half-written was left",
 }
+
+
+_AGAIN_S = 0.01  # by when whatever dropped an exception is over
 
 
 class _Stage(Enum):
@@ -69,11 +73,13 @@ def working() -> Iterator[None]:
     Outside a command that began with `answer`, as in tests, what was there before is there again after the block.
     """
     before: Mapping[signal.Signals, Any] = _install() if not _Command.name else {}
+    hook, sys.unraisablehook = sys.unraisablehook, _lost
     try:
         _Command.stage = _Stage.WORKING
         yield
     finally:
         _Command.stage = _Stage.LEAVING
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -151,6 +157,19 @@ def _answer(number: int, _frame: FrameType | None) -> None:
     with suppress(OSError):  # nobody listens any more
         os.write(2, f"{line_begin()}{_Command.name or 'ltdata'}: error: {message}\n".encode())
     os._exit(code)
+
+
+def _lost(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again whose exception came up where Python drops exceptions, such as inside a `__del__`."""
+    ended = unraisable.exc_value
+    number = next((number for number, code in CODES.items() if isinstance(ended, SystemExit) and ended.code == code), 0)
+    if not number:
+        sys.__unraisablehook__(unraisable)
+        return
+    _Command.stage = _Stage.WORKING
+    main = threading.main_thread().ident or 0
+    again = partial(signal.pthread_kill, main) if hasattr(signal, "pthread_kill") else signal.raise_signal
+    threading.Timer(_AGAIN_S, again, (number,)).start()
 
 
 def line_begin() -> str:

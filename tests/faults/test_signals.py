@@ -34,6 +34,7 @@ BREAKS = (
     Break("ltdata/signals.py", "raise SystemExit(code)", "os._exit(code)", only="every_call"),
     Break("ltdata/engine.py", "with signals.kept_from_children():", "if True:", only="first_moment"),
     Break("ltdata/console.py", "    signals.over(code)\n", "", only="end"),
+    Break("ltdata/signals.py", "    threading.Timer(_AGAIN_S, again, (number,)).start()\n", "", only="dropped"),
 )
 SENT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -227,6 +228,37 @@ def test_from_the_first_line_of_code_on_a_signal_ends_it_at_once(
     assert (ended.returncode, ended.stdout) == (signals.CODES[sent], ""), ended.stderr
     assert ended.stderr == f"{command}: error: {SENT[sent]}; nothing half-written was left\n"
     assert not (tmp_path / "out").exists()
+    tried()
+
+
+# A signal comes where Python drops exceptions, and prints them: while an object goes.
+DROPPING = """
+import signal, time, weakref
+from ltdata import signals
+signals.answer("ltdata")
+import click
+from ltdata import console
+class Thing:
+    pass
+@click.command()
+@click.argument("sent", type=int)
+@click.argument("where")
+def command(sent, where):
+    thing = Thing()
+    if where == "deleted":
+        Thing.__del__ = lambda self: signal.raise_signal(sent)
+    ref = weakref.ref(thing, lambda _: signal.raise_signal(sent) if where == "referred to" else None)
+    del thing
+    time.sleep(20)
+console.run(command, name="ltdata")
+"""
+
+
+@pytest.mark.parametrize("sent", SENT, ids=str)
+@pytest.mark.parametrize("where", ["deleted", "referred to"])
+def test_a_signal_whose_exception_is_dropped_comes_again(where: str, sent: signal.Signals) -> None:
+    process = started("-c", DROPPING, str(int(sent)), where, folder=Path.cwd())
+    assert check_end(process, sent) == signals.CODES[sent]
     tried()
 
 
