@@ -20,7 +20,7 @@ from typing import Any
 from ltdata import images
 from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import sha256
-from ltdata.lists import path_fault, printable, text_fault
+from ltdata.lists import is_number, path_fault, printable, text_fault
 from ltdata.sources.folder import IMAGE_SUFFIXES
 from ltdata.tar import Archive, Member
 
@@ -254,7 +254,7 @@ def _in_json(data: bytes, where: str, label_key: str | None, *, strict: bool) ->
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
         return value
-    if isinstance(value, str) and not text_fault(value) and not _is_number(value):
+    if isinstance(value, str) and not text_fault(value) and not is_number(value):
         return value
     raise MismatchError(
         f"{where} has {next(iter(values))} {str(value)[:40]!r}, which is neither a whole number of 0 or more nor the "
@@ -268,12 +268,3 @@ def _object(keys: tuple[str, ...], pairs: list[tuple[str, Any]]) -> dict[str, An
     if counts and max(counts.values()) > 1:
         raise ValueError(f"{counts.most_common(1)[0][0]} is there twice")
     return dict(pairs)
-
-
-def _is_number(text: str) -> bool:
-    """Tell whether a text is meant as a number, be it a wrong one such as ``-1``, ``2.0`` or ``nan``."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -260,7 +260,7 @@ DAMAGED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {  # a word of the re
     "a weight of another shape": (f"tensor {WEIGHT}", tensor(WEIGHT, lambda values: values[:1].clone())),
     "a weight of another type": (f"tensor {WEIGHT}", tensor(WEIGHT, lambda values: values.double())),
     "a weight of whole numbers": (f"tensor {WEIGHT}", tensor(WEIGHT, lambda values: values.long())),
-    "a weight of bfloat16": ("not a whole", tensor(WEIGHT, lambda values: values.double())),
+    "a weight of bfloat16": (f"tensor {WEIGHT}", tensor(WEIGHT, lambda values: values.bfloat16())),
     "a weight that is NaN": (f"tensor {WEIGHT}: a number is not finite", tensor(WEIGHT, nan)),
     "no momentum of one weight": (f"tensor {MOMENTUM}: none", tensor(MOMENTUM, None)),
     "momentum of another shape": (f"tensor {MOMENTUM}", tensor(MOMENTUM, lambda values: values[:1].clone())),

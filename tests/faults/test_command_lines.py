@@ -170,8 +170,8 @@ def assert_contract(ended: Ended, line: list[str], outside: list[str]) -> None:
     assert ended.code in CODES, ended
     assert "Traceback" not in ended.err
     errors = [text for text in ended.err.split("\n") if text.startswith(f"{ended.name}: error: ")]
-    if ended.errors:
-        assert len(errors) == len(ended.errors) == 1 or ended.errors, ended
+    assert ended.errors == errors, ended
+    assert len(errors) <= 1, ended
     if ended.code in (1, 2, 4, 5):
         helped = ended.err.startswith("Usage: ")
         assert len(errors) == (not helped), ended
