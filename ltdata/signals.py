@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import partial
@@ -29,8 +29,6 @@ MESSAGES = {
     130: "interrupted; nothing half-written was left",
     143: "terminated; nothing half-written was left",
 }
-
-
 _AGAIN_S = 0.01  # by when whatever dropped an exception is over
 
 
@@ -73,7 +71,8 @@ def working() -> Iterator[None]:
     Outside a command that began with `answer`, as in tests, what was there before is there again after the block.
     """
     before: Mapping[signal.Signals, Any] = _install() if not _Command.name else {}
-    hook, sys.unraisablehook = sys.unraisablehook, _lost
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_lost, hook)
     try:
         _Command.stage = _Stage.WORKING
         yield
@@ -159,12 +158,12 @@ def _answer(number: int, _frame: FrameType | None) -> None:
     os._exit(code)
 
 
-def _lost(unraisable: "sys.UnraisableHookArgs") -> None:
+def _lost(hook: Callable[[Any], object], unraisable: "sys.UnraisableHookArgs") -> None:
     """Send a signal again whose exception came up where Python drops exceptions, such as inside a `__del__`."""
     ended = unraisable.exc_value
     number = next((number for number, code in CODES.items() if isinstance(ended, SystemExit) and ended.code == code), 0)
     if not number:
-        sys.__unraisablehook__(unraisable)
+        hook(unraisable)
         return
     _Command.stage = _Stage.WORKING
     main = threading.main_thread().ident or 0

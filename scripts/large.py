@@ -4,12 +4,10 @@
 
 Makes 1,000 class folders with ImageNet-LT's own numbers of images (115,846, and one of each class to test on), each a
 JPEG of 16 to 32 pixels that no other is like. Every stage is a command of its own; seconds on the clock, and the most
-memory that it and its workers held at once (shared pages counted once).
+memory that it and its workers held at once (without pages of files, shared pages counted once).
 """
 
 import argparse
-import contextlib
-import hashlib
 import io
 import json
 import os
@@ -29,9 +27,10 @@ from PIL import Image
 REPO = Path(__file__).parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "benchmarks")]
 
-from contest import machine, tree, versions  # noqa: E402 - a folder beside this one
+from contest import machine, memory_mb, versions  # noqa: E402 - a folder beside this one
 
 from ltdata import pinned  # noqa: E402
+from ltdata.files import sha256_file  # noqa: E402
 
 STEPS = 50
 BATCH = 115_846 // STEPS
@@ -91,8 +90,11 @@ def stages(work: Path, workers: int) -> dict[str, Any]:
         found.append(measured(f"train {STEPS} steps, {name}", train(built, work / name, more)))
     cut = train(built, work / "cut", ["--resident-gb", "0"])
     stopped = measured("train, streamed, stopped", cut, stop_after_s=found[-1]["seconds"] / 2)
+    left = sorted(path.stem for path in (work / "cut" / "checkpoints").glob("*.safetensors"))
+    if not left:
+        raise SystemExit("stopped before the first step: --resume would prove nothing")
     found += [stopped, measured("resume, streamed", [*cut, "--resume"])]
-    models = [digest(work / name / "model.safetensors") for name in ("streamed", "cut")]
+    models = [sha256_file(work / name / "model.safetensors") for name in ("streamed", "cut")]
     return {
         "title": "a set of the size of ImageNet-LT, of tiny images",
         "date": datetime.now(UTC).date().isoformat(),
@@ -106,6 +108,7 @@ def stages(work: Path, workers: int) -> dict[str, Any]:
         "batch_size": BATCH,
         "stages": found,
         "stopped_with": stopped["exit_code"],
+        "stopped_at": left[-1],
         "resumed_equal": models[0] == models[1] and same,
     }
 
@@ -138,7 +141,7 @@ def measured(stage: str, command: list[str], *, stop_after_s: float | None = Non
     started, peak_mb, stopped = time.monotonic(), 0.0, False
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own
         while process.poll() is None:
-            peak_mb = max(peak_mb, sum(map(memory_mb, tree(process.pid))))
+            peak_mb = max(peak_mb, memory_mb(process.pid))
             if stop_after_s is not None and not stopped and time.monotonic() - started > stop_after_s:
                 process.send_signal(signal.SIGTERM)
                 stopped = True
@@ -149,20 +152,6 @@ def measured(stage: str, command: list[str], *, stop_after_s: float | None = Non
     return {"stage": stage, "seconds": seconds, "peak_mb": round(peak_mb), "exit_code": process.returncode}
 
 
-def memory_mb(pid: int) -> float:
-    """Return the memory of a process, with its part of what it shares."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def as_text(report: dict[str, Any]) -> str:
     """Lay the record out for people."""
     lines = [f"{report['title']}: {report['classes']:,} classes, {report['train_images']:,} images to train on"]
@@ -170,7 +159,7 @@ def as_text(report: dict[str, Any]) -> str:
         f"{each['stage']:28} {each['seconds']:8.1f} s {each.get('peak_mb', 0):8,} MB" for each in report["stages"]
     ]
     equal = "the same weights" if report["resumed_equal"] else "OTHER weights"
-    return "\n".join([*lines, f"stopped with {report['stopped_with']} and resumed: {equal}"])
+    return "\n".join([*lines, f"stopped with {report['stopped_with']} at {report['stopped_at']} and resumed: {equal}"])
 
 
 if __name__ == "__main__":

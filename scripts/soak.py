@@ -8,14 +8,14 @@ need, so that a signal meets work and not imports. The other half run in this on
 thrown at a random time. What this process holds (memory, open files, threads, children), and what all of them left in
 the folder for temporary files, in shared memory and beside their outputs, is counted before and after.
 
-The folder of temporary files is one of its own (TMPDIR). Shared memory is the system's: let nothing else use it, or
-give the command some of its own: unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && python scripts/soak.py ...'
+Start it in the foreground: the background job of a shell ignores SIGINT. The folder of temporary files is one of its
+own (TMPDIR). Shared memory is the system's: let nothing else use it, or give the command some of its own:
+unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && python scripts/soak.py ...'
 """
 
 import argparse
 import contextlib
 import gc
-import hashlib
 import json
 import multiprocessing
 import os
@@ -41,6 +41,8 @@ REPO = Path(__file__).parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "benchmarks")]
 
 from contest import machine, tree, versions  # noqa: E402 - a folder beside this one
+
+from ltdata.files import sha256_file  # noqa: E402
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -208,20 +210,18 @@ def training_job(shards: Path) -> Job:
 def contents(folder: Path) -> dict[str, str]:
     """Return the digest of every file in a folder."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def trained(folder: Path) -> dict[str, str]:
-    """Return the digests of a training: without seconds in its record, and without the times of its logs."""
+    """Return what a training must leave: digests, its record without seconds, and of its logs the names."""
     record = json.loads((folder / "result.json").read_text())
     timeless = {key: value for key, value in record.items() if "second" not in key}
     names = {re.sub(r"events\..*", "events", path): digest for path, digest in contents(folder).items()}
     steady = {path: digest for path, digest in names.items() if path.endswith(".safetensors") and "/" not in path}
     logs = {path: "" for path in names if path not in steady}
-    return {**logs, **steady, "result.json": hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()}
+    return {**logs, **steady, "result.json": json.dumps(timeless, sort_keys=True)}
 
 
 def start(job: Job, out: Path, more: list[str]) -> BaseProcess:

@@ -68,7 +68,7 @@ def fails(row: str, broken: Break | None = None) -> bool:
         # The copy is imported, not the checkout in the current folder, here and in every process that a test starts.
         settings = {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "LTDATA_FAULTS": ""}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        only = {each.only for each in ([broken] if broken else breaks_of(row))}
+        only = {one.only for one in ([broken] if broken else breaks_of(row))}
         chosen = ["-k", " or ".join(f"({words})" for words in sorted(only))] if all(only) else []
         try:
             ended = subprocess.run(
