@@ -40,7 +40,11 @@ class _Workers(ProcessPoolExecutor):
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         """Wait for the workers; after an exception, only for what they are at."""
+        begun = list((self._processes or {}).values())
         self.shutdown(cancel_futures=kind is not None)
+        for process in begun:  # those that an exception overtook before the thread that ends them had begun
+            process.kill()
+            process.join()
 
     def submit(self, fn: Callable[..., Done], /, *args: Any, **kwargs: Any) -> Future[Done]:
         """Hand a job out, for which a process may be started."""

@@ -1,6 +1,7 @@
 """The engine: one process, several, or a Dask cluster write the same bytes; a cluster that fails ends in one line."""
 
 import json
+import multiprocessing
 import os
 import re
 import socket
@@ -123,6 +124,19 @@ def test_dask_leaves_out_the_same_bad_images(scheduler: str, pets: Path, tmp_pat
 def test_a_worker_that_dies_while_it_checks_images_is_reported() -> None:
     with pytest.raises(LtdataError, match="a worker process ended abruptly"), engine.start(2) as crew:
         list(crew.map(os._exit, [9]))
+
+
+def test_ctrl_c_while_workers_start_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook, where this process lives on: the executor's thread, which would end them, has not begun."""
+
+    def press(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.process._ExecutorManagerThread", press)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt), engine.start(2):
+        pass
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_few_jobs_are_made_before_their_turn(tmp_path: Path) -> None:
