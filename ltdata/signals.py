@@ -6,7 +6,7 @@ A command goes through four stages:
   it, would come out of the middle of any import, where numpy and torch may lose it or make another of it.
 - It works: a signal is an exception, so that every block on the way out tidies up.
 - It leaves, on its way out: one more signal ends it at once.
-- It is over: a signal changes nothing, the exit code has been decided.
+- It is over: a signal changes nothing, the exit code has been decided; a second does not wait for Python to tidy up.
 
 This module imports the standard library alone, so that it comes before everything else. What a signal does that comes
 before it is Python's to say.
@@ -127,8 +127,8 @@ def kept_from_children() -> Iterator[None]:
 
 
 def over(code: int) -> None:
-    """Say that the command is over: what comes now ends the process at once, with this exit code and no word."""
-    _Command.stage, _Command.code = _Stage.OVER, code
+    """Say that the command is over: whatever comes now, it ends with this exit code and no word."""
+    _Command.stage, _Command.code, _Command.waiting = _Stage.OVER, code, None
 
 
 def _install() -> Mapping[signal.Signals, Any]:
@@ -149,7 +149,10 @@ def _answer(number: int, _frame: FrameType | None) -> None:
         _Command.stage = _Stage.LEAVING
         raise SystemExit(code)
     if _Command.stage is _Stage.OVER:
-        os._exit(_Command.code)
+        if _Command.waiting is not None:
+            os._exit(_Command.code)
+        _Command.waiting = number
+        return
     message = MESSAGES[code]
     if _Command.stage in (_Stage.WORKING, _Stage.LEAVING):
         message = f"{message.partition(';')[0]} while it tidied up; the next run removes what is left"
