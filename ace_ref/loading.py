@@ -8,7 +8,8 @@
 | photographs on a web server | streamed from there |
 
 Every byte of the shards on this machine is compared with its digest before a split is handed out; those of a server
-as they come. Resident images are decoded once, by threads; a cache file beside the shards saves both at the next start.
+as they come. Resident images are decoded once, by threads; a file in the user's cache folder saves both at the next
+start.
 """
 
 import json
@@ -38,8 +39,9 @@ from ltdata.files import atomic_file, output_errors, sha256_bytes
 from ltdata.manifest import Manifest
 from ltdata.reader import default_workers
 from ltdata.remote import Remote, open_remote, stream
+from ltdata.sources.download import cache_folder
 
-CACHE_NAME = "decoded"  # folder beside the shards
+CACHE_NAME = "decoded"  # in the user's cache folder: what came with the shards is not believed
 _RESIDENT_SHARE = 0.6  # of the memory that is free; the rest is for the network, and other sets
 _HEAD_BYTES = 1 << 14  # of a file, in which its size in pixels stands, but for large EXIF blocks
 _FORMAT = 2
@@ -52,7 +54,7 @@ class Memory:
     Attributes:
         device: of the training.
         resident_gb: at most, in 10^9 bytes, for each split of photographs; None: 0.6 of what is free, here and there.
-        cache: write and read files of decoded images beside the shards.
+        cache: write and read files of decoded images in `ltdata.sources.download.cache_folder`.
     """
 
     device: torch.device
@@ -135,7 +137,7 @@ def load_split(
             return {"flat": _decoded(images, shown, recipe, split, progress=progress), "shown": shown}
 
         name = f"{split}-{recipe.crop_px}-{recipe.short_side_px}"
-        arrays = _cached(place if memory.cache else None, name, manifest, {"flat": None, "shown": shown}, read)
+        arrays = _cached(memory, name, manifest, {"flat": None, "shown": shown}, read)
     ends = np.cumsum(shown.prod(axis=1) * 3)
     flat, labels = (torch.from_numpy(values).to(device) for values in (arrays["flat"], images.labels))
     return RaggedSplit(flat, ends - shown.prod(axis=1) * 3, shown, labels)
@@ -153,7 +155,7 @@ def _one_size(place: Path, manifest: Manifest, split: str, memory: Memory, *, pr
         return {"pixels": pixels, "labels": labels}
 
     names = ("pixels", "labels")
-    arrays = _cached(place if memory.cache else None, split, manifest, dict.fromkeys(names), read)
+    arrays = _cached(memory, split, manifest, dict.fromkeys(names), read)
     return ResidentSplit(*(torch.from_numpy(arrays[name]).to(memory.device) for name in names))
 
 
@@ -227,7 +229,7 @@ def _bar(items: Iterable[Any], total: int, title: str, *, progress: bool) -> Ite
 
 
 def _cached(
-    folder: Path | None,
+    memory: Memory,
     name: str,
     manifest: Manifest,
     known: Mapping[str, NDArray[Any] | None],
@@ -238,15 +240,16 @@ def _cached(
     A zip of arrays, each with its CRC, and of which build they are and by which decoders. `known` names the arrays,
     and has those that were read elsewhere: where the file has others, one of the two is damaged.
     """
-    if folder is None:
+    if not memory.cache:
         return read()
-    path = folder / CACHE_NAME / f"{name}.npz"
     header = sha256_bytes(manifest.to_json().encode())  # the rows are not read: all that they were compared with
+    build = sha256_bytes(f"{manifest.name} {manifest.content_sha256}".encode())  # words of whoever made the shards
+    path = cache_folder() / CACHE_NAME / f"{build[:16]}-{name}.npz"
     about = {"format": _FORMAT, "manifest_sha256": header, "decoders": _decoders()}
     # Of a garbled file zipfile and numpy raise nearly anything.
     with (
         suppress(Exception),
-        reader.open_inside(folder, f"{CACHE_NAME}/{name}.npz") as stored,
+        reader.open_inside(path.parent, path.name) as stored,
         np.load(stored, allow_pickle=False) as found,
     ):
         said = json.loads(str(found["about"]))
@@ -259,9 +262,7 @@ def _cached(
     arrays = read()
     try:
         with output_errors(path):
-            path.parent.mkdir(exist_ok=True)
-            if not path.parent.resolve().is_relative_to(folder.resolve()):
-                raise OSError("leads out of the folder by a link")
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
                 said = about | {"arrays": _shapes(arrays)}
                 np.savez(file, about=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]

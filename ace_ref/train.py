@@ -272,7 +272,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
     type=Real(0, 1e6),
     help="Photographs of a split in memory  [default: 60 % of what is free]",
 )
-@click.option("--cache", is_flag=True, help="Keep decoded images beside the shards for the next start.")
+@click.option("--cache", is_flag=True, help="Keep decoded images in the cache folder (LTDATA_HOME) for the next start.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; begin if there is none.")
 @click.option("--force", is_flag=True, help="Write over another training, or over an unfinished one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -183,9 +183,16 @@ def test_images_of_one_size_come_from_a_server_as_from_the_folder(digits_lt: Bui
     assert np.array_equal(found.host_labels, labels)
 
 
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Give a cache folder of this test alone."""
+    monkeypatch.setenv("LTDATA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / loading.CACHE_NAME
+
+
 @pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_values({"crop": "pad"})], ids=["photographs", "one size"])
 def test_a_cache_is_read_instead_of_the_shards_and_made_anew_when_it_is_not_theirs(
-    photographs, digits_lt, tmp_path, recipe
+    photographs, digits_lt, tmp_path, recipe, cached
 ):
     import shutil
 
@@ -197,9 +204,11 @@ def test_a_cache_is_read_instead_of_the_shards_and_made_anew_when_it_is_not_thei
         names = ("flat", "labels") if isinstance(found, RaggedSplit) else ("pixels", "labels")
         return all(torch.equal(getattr(found, name), getattr(expected, name)) for name in names)
 
-    assert not (folder / loading.CACHE_NAME).exists()
+    assert not cached.exists()
+    before = sorted(folder.rglob("*"))
     assert same(load(folder, recipe, cache=True))
-    (path,) = (folder / loading.CACHE_NAME).iterdir()
+    assert sorted(folder.rglob("*")) == before  # which may be read-only, and what came in it is not believed
+    (path,) = cached.iterdir()
     unread = AssertionError("the shards were decoded again")
     with (
         mock.patch.object(loading.reader, "read_images", side_effect=unread),
@@ -294,6 +303,7 @@ def trained(place: Path | str, out: Path, *options: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "options", [(), ("--resident-gb", "0"), ("--cache",), ("--resident-gb", "0", "--val-per-class", "1")]
 )
+@pytest.mark.usefixtures("cached")
 def test_the_command_trains_on_photographs(photographs, tmp_path, options):
     import json
     import shutil

@@ -24,7 +24,7 @@ _ATTEMPTS = 5
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloaded sources: `LTDATA_HOME`, or ``ltdata`` in the user's cache folder."""
+    """Return the folder of what is kept for later runs: `LTDATA_HOME`, or ``ltdata`` in the user's cache folder."""
     return Path(os.environ.get("LTDATA_HOME") or user_cache_path("ltdata"))
 
 

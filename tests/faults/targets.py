@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -997,14 +998,22 @@ def result_record(place: Path) -> Target:
 
 def cache_file(place: Path) -> Target:
     """Caches of decoded images: a damaged one is made anew."""
+    import torch
+
     from ace_ref import loading
 
     arrays = {"pixels": np.arange(90, dtype=np.uint8).reshape(2, 3, 5, 3)}
-    folder = place / "build"
-    folder.mkdir()
-    path = folder / loading.CACHE_NAME / "train.npz"
-    manifest = _manifest({"train": _samples(), "test": _samples()})
-    loading._cached(folder, "train", manifest, {"pixels": None}, lambda: arrays)
+    manifest, memory = (
+        _manifest({"train": _samples(), "test": _samples()}),
+        loading.Memory(torch.device("cpu"), None, True),
+    )
+
+    def load(decode: Callable[[], dict[str, NDArray[np.uint8]]]) -> dict[str, NDArray[np.uint8]]:
+        with patch.object(loading, "cache_folder", return_value=place):
+            return loading._cached(memory, "train", manifest, {"pixels": None}, decode)
+
+    load(lambda: arrays)
+    (path,) = (place / loading.CACHE_NAME).iterdir()
     data = path.read_bytes()
 
     def read(data: bytes) -> bool:
@@ -1015,7 +1024,7 @@ def cache_file(place: Path) -> Target:
             made.append(arrays)
             return arrays
 
-        found = loading._cached(folder, "train", manifest, {"pixels": None}, decode)
+        found = load(decode)
         assert set(found) == set(arrays)
         assert np.array_equal(found["pixels"], arrays["pixels"])
         return not made

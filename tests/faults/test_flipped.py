@@ -421,7 +421,14 @@ def test_the_descriptive_texts_change_nothing_that_is_read(small: Path, tmp_path
 # --- caches of a training
 
 
-def caches(small: Path, photos: Path, place: Path) -> Iterator[tuple[Path, Path, Callable[[], object]]]:
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a cache folder of this test alone."""
+    monkeypatch.setenv("LTDATA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "decoded"
+
+
+def caches(small: Path, photos: Path, place: Path, cached: Path) -> Iterator[tuple[Path, Path, Callable[[], object]]]:
     """Yield a set, its cache file, and what loads the set by it."""
     import torch
 
@@ -438,8 +445,9 @@ def caches(small: Path, photos: Path, place: Path) -> Iterator[tuple[Path, Path,
             return load_split(found, manifest, "train", chosen, Memory(torch.device("cpu"), cache=True))  # type: ignore[arg-type]
 
         load()
-        (path,) = (folder / "decoded").iterdir()
+        (path,) = cached.iterdir()
         yield folder, path, load
+        shutil.rmtree(cached)
 
 
 def same(found: object, expected: object) -> None:
@@ -451,9 +459,11 @@ def same(found: object, expected: object) -> None:
         assert torch.equal(*map(torch.as_tensor, (getattr(found, name), value))), name
 
 
-def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(small: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(
+    small: Path, photos: Path, tmp_path: Path, cached: Path
+) -> None:
     """Every bit around the arrays, and some of the arrays: what is wrong with it has the shards read again."""
-    for folder, path, load in caches(small, photos, tmp_path):
+    for folder, path, load in caches(small, photos, tmp_path, cached):
         expected = load()
         data = path.read_bytes()
         heads = [at for at in range(len(data) - 4) if data[at : at + 4] in (b"PK\3\4", b"PK\1\2", b"PK\5\6")]
@@ -473,9 +483,11 @@ def test_a_flipped_bit_of_a_cache_is_found_or_changes_no_pixel(small: Path, phot
         shutil.rmtree(folder)
 
 
-def test_a_cache_is_not_believed_where_the_header_or_a_size_changed(small: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_cache_is_not_believed_where_the_header_or_a_size_changed(
+    small: Path, photos: Path, tmp_path: Path, cached: Path
+) -> None:
     """Rows are not read beside a cache, so it must be that of this very header; sizes are read out of the files."""
-    for folder, _, load in caches(small, photos, tmp_path):
+    for folder, _, load in caches(small, photos, tmp_path, cached):
         with restored(folder):
             edit(folder, stale)
             refused(load, "class_counts")
