@@ -19,7 +19,7 @@ from ace_ref.logs import LOG_NAME
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ltdata.errors import LtdataError, MismatchError, UsageError
-from ltdata.files import make_folder, output_errors, sha256_file, write_atomic
+from ltdata.files import commit, make_folder, output_errors, sha256_file, write_atomic
 
 RESULT_NAME = "result.json"
 MODEL_NAME = "model.safetensors"
@@ -170,10 +170,8 @@ def go_on(training: Training, folder: Path) -> dict[Path, str]:
         else:
             return refused
     if refused:
-        others = f"nor are the {len(refused) - 1} before it" if len(refused) > 1 else "there is no other"
-        raise MismatchError(
-            f"{next(iter(refused.values()))}; {others} to go on from; choose another --out, or --force trains anew"
-        )
+        reasons = "; ".join(refused.values())  # of one that is damaged, and of the one before that is of another recipe
+        raise MismatchError(f"{reasons}; there is no other to go on from; choose another --out, or --force trains anew")
     return refused
 
 
@@ -182,7 +180,7 @@ def set_aside(refused: Mapping[Path, str]) -> None:
     for path, reason in refused.items():
         aside = path.with_name(f"{path.name}.refused")
         with output_errors(aside):
-            path.rename(aside)
+            commit(path, aside)
         click.echo(f"ace_ref.train: {reason}; set aside as {aside.name}, going on from the one before", err=True)
 
 

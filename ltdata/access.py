@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from ltdata import png
 from ltdata.errors import MismatchError, UsageError
-from ltdata.files import sha256
+from ltdata.files import open_at_once, sha256
 from ltdata.images import Stored
 from ltdata.manifest import Manifest
-from ltdata.reader import decode, open_at_once, read_samples
+from ltdata.reader import decode, read_samples
 from ltdata.stored import stored
 
 _WINDOW_IMAGES = 4096  # in which an image is read once, 12 MB at CIFAR's size

@@ -62,6 +62,11 @@ def sha256_open(file: BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_at_once(place: str | Path, flags: int) -> int:
+    """Open a file without waiting, which a pipe that nobody writes to would ask for; return its descriptor."""
+    return os.open(place, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
 def published_digest(kind: str, data: bytes) -> str:
     """Compute a digest of a kind that others chose, ``md5`` and ``sha1`` too, as hex digits: no shield from malice."""
     return hashlib.new(kind, data, usedforsecurity=False).hexdigest()
@@ -188,8 +193,13 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def leftovers(final: Path) -> list[Path]:
-    """List what a killed run left beside `final`, its lock included."""
-    return [path for path in (*_stagings(final), _retired(final), _lock(final)) if path.exists()]
+    """List what a killed run left beside `final`, its lock included.
+
+    Raises:
+        OutputError: a name beside it would be too long.
+    """
+    with output_errors(final):
+        return [path for path in (*_stagings(final), _retired(final), _lock(final)) if path.exists()]
 
 
 def tidy(final: Path) -> None:
@@ -314,9 +324,10 @@ def output_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"{target}: cannot be written ({reason}); free the space, mend the permission, or choose another place"
-        ) from error
+        way_out = "free the space, mend the permission, or choose another place"
+        if error.errno == errno.ENAMETOOLONG:
+            way_out = "choose a shorter name: what is written beside it for a while has a longer one"
+        raise OutputError(f"{target}: cannot be written ({reason}); {way_out}") from error
 
 
 def flush_tree(folder: Path) -> None:

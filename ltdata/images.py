@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ltdata import png
 from ltdata.errors import MismatchError, SourceMissingError
-from ltdata.files import sha256_bytes
+from ltdata.files import open_at_once, sha256_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -155,7 +155,7 @@ class Stored:
         """
         for shard, offset, size, sha256 in zip(self.shards, self.offsets, self.sizes, self.sha256, strict=True):
             try:
-                with shard.open("rb", buffering=0) as file:
+                with open(shard, "rb", buffering=0, opener=open_at_once) as file:
                     file.seek(offset)
                     data = file.read(size)
             except OSError as error:
@@ -196,15 +196,10 @@ def _check(place: str, max_side_px: int | None) -> Checked:
 
 
 def _read(place: str) -> bytes:
-    with open(place, "rb", buffering=0, opener=_open) as file:
+    with open(place, "rb", buffering=0, opener=open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("is no regular file")
         return file.read()
-
-
-def _open(place: str, flags: int) -> int:
-    """Open a file without waiting, which a pipe without a writer would ask for."""
-    return os.open(place, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _unread(error: OSError) -> str:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from ltdata import images, png
 from ltdata.engine import check_workers
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.files import sha256_bytes, sha256_open
+from ltdata.files import open_at_once, sha256_bytes, sha256_open
 from ltdata.manifest import MANIFEST_NAME, SAMPLES_NAME, Manifest, Shard, rows_from_bytes
 from ltdata.samples import Samples
 from ltdata.shards import KEY_DIGITS, PATH_PATTERN, ShardPlan, end_mark, header, headers, key, label_member, plan
@@ -113,11 +113,6 @@ def open_inside(folder: Path, name: str) -> BufferedReader:
     if not stat.S_ISREG(path.stat().st_mode):  # before it is opened, which some devices take for a command
         raise MismatchError(f"{path}: is no regular file; build the data set again")
     return open(path, "rb", opener=open_at_once)
-
-
-def open_at_once(place: str | Path, flags: int) -> int:
-    """Open a file without waiting, which a pipe that nobody writes to would ask for; return its descriptor."""
-    return os.open(place, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def misplaced(folder: Path, split: str) -> MismatchError:

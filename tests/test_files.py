@@ -458,7 +458,6 @@ ELSEWHERE = {
     ("ltdata/console.py", "open"): "the null device, in the place of a closed stream",
     ("ltdata/formats/huggingface.py", "OSFile"): "pyarrow writes into a staging folder, which is flushed whole",
     ("ltdata/formats/huggingface.py", "save_to_disk"): "datasets does so too",
-    ("ace_ref/run_folder.py", "rename"): "a refused checkpoint is set aside, whole",
 }
 _REPO = Path(__file__).parent.parent
 _IMPORTS = {"hashlib", "_hashlib", "tempfile", "fcntl", "msvcrt", "filelock", "mmap"}

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from ltdata.errors import UsageError
-from ltdata.files import published_digest, sha256_file
+from ltdata.files import published_digest, sha256_bytes
 from ltdata.lists import text_fault
 from ltdata.manifest import SAMPLES_NAME, Manifest, Shard
-from ltdata.reader import read_shard, walk
+from ltdata.reader import read_inside, read_shard, walk
 from ltdata.samples import Samples
 
 _CROISSANT = "http://mlcommons.org/croissant/1.0"
@@ -68,7 +68,7 @@ def croissant_bytes(manifest: Manifest, rows: Mapping[str, Samples], *, folder: 
             "name": SAMPLES_NAME,
             "contentUrl": _relative(folder, SAMPLES_NAME, out),
             "encodingFormat": "application/jsonlines",
-            "sha256": sha256_file(folder / SAMPLES_NAME),
+            "sha256": sha256_bytes(read_inside(folder, SAMPLES_NAME)),
         },
         *(_shard_file(folder, shard, out) for of_split in shards.values() for shard in of_split),
     ]

@@ -442,7 +442,9 @@ def test_a_folder_of_another_run_is_left_as_it_is(built, tmp_path, words):
     (out / "model.safetensors").unlink()
     before = contents(out)
     done = run(options(built, out, "--resume"))
-    fails(done, 3, NEWEST, words, "nor are the 1 before it to go on from; choose another --out, or --force trains anew")
+    fails(
+        done, 3, NEWEST, words, OLDER, "there is no other to go on from; choose another --out, or --force trains anew"
+    )
     assert contents(out) == before
     tried()
 
@@ -456,7 +458,7 @@ def test_where_no_checkpoint_is_good_the_way_out_is_named_and_nothing_changes(bu
         path.write_bytes(DAMAGED[damage][1](path.read_bytes()))
     before = contents(begun)
     done = run(options(built, begun, "--resume"))
-    fails(done, 3, NEWEST, DAMAGED[first][0], "nor are the 1 before it", "--force trains anew")
+    fails(done, 3, NEWEST, DAMAGED[first][0], OLDER, DAMAGED[second][0], "--force trains anew")
     assert contents(begun) == before
     (begun / "checkpoints" / OLDER).unlink()
     fails(run(options(built, begun, "--resume")), 3, NEWEST, "there is no other to go on from", "--force trains anew")

@@ -86,6 +86,15 @@ def test_a_place_where_nothing_can_be_written_is_named_first(where: str, command
     tried()
 
 
+def test_a_name_that_leaves_no_room_for_those_beside_it_says_so(place: Path) -> None:
+    """What is written under another name first, beside the output, is no word of the user's."""
+    ended = run(*COMMANDS["build"], "--out", "x" * 245, "--quiet")
+    assert ended.refused(5), ended
+    assert f"/{'x' * 245}: " in ended.err, ended
+    assert "choose a shorter name" in ended.err, ended
+    tried()
+
+
 # Every command that writes, with a source that is not there: the place where `OUT` stands is named all the same.
 WRITING = {
     "subset": ("ltdata subset", "no-such-source", "--group", "few", "--out", "OUT"),
