@@ -4,7 +4,8 @@ A command goes through four stages:
 
 - It imports modules, and has written nothing: a signal ends it at once. An exception, as Python's own handler raises
   it, would come out of the middle of any import, where numpy and torch may lose it or make another of it.
-- It works: a signal is an exception, so that every block on the way out tidies up.
+- It works: a signal is an exception, so that every block on the way out tidies up. Where such an exception is lost,
+  as in the middle of an import or of a `__del__`, it comes a little later.
 - It leaves, on its way out: one more signal ends it at once.
 - It is over: a signal changes nothing, the exit code has been decided; a second does not wait for Python to tidy up.
 
@@ -12,11 +13,13 @@ This module imports the standard library alone, so that it comes before everythi
 before it is Python's to say.
 """
 
+import _thread
 import atexit
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
@@ -29,7 +32,7 @@ MESSAGES = {
     130: "interrupted; nothing half-written was left",
     143: "terminated; nothing half-written was left",
 }
-_AGAIN_S = 0.01  # by when whatever dropped an exception is over
+_AGAIN_S = 0.01  # by when whatever drops an exception is over, or is asked again
 
 
 class _Stage(Enum):
@@ -48,6 +51,7 @@ class _Command:
         code: with which it exits, once it is over.
         holds: blocks of `held` that it is in.
         waiting: a signal that came meanwhile.
+        again: a signal that comes again, since its exception was lost or would have been.
     """
 
     name = ""
@@ -55,6 +59,7 @@ class _Command:
     code = 0
     holds = 0
     waiting: int | None = None
+    again: int | None = None
 
 
 def answer(name: str) -> None:
@@ -76,8 +81,10 @@ def working() -> Iterator[None]:
     try:
         _Command.stage = _Stage.WORKING
         yield
+        if _Command.again is not None:
+            raise SystemExit(CODES[signal.Signals(_Command.again)])
     finally:
-        _Command.stage = _Stage.LEAVING
+        _Command.stage, _Command.again = _Stage.LEAVING, None
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -140,13 +147,16 @@ def _install() -> Mapping[signal.Signals, Any]:
     return before
 
 
-def _answer(number: int, _frame: FrameType | None) -> None:
+def _answer(number: int, frame: FrameType | None) -> None:
     code = CODES[signal.Signals(number)]
     if _Command.stage is _Stage.WORKING and _Command.holds and _Command.waiting is None:
         _Command.waiting = number
         return
     if _Command.stage is _Stage.WORKING and _Command.waiting is None:
-        _Command.stage = _Stage.LEAVING
+        if _imports(frame):
+            _send_again(number)
+            return
+        _Command.stage, _Command.again = _Stage.LEAVING, None
         raise SystemExit(code)
     if _Command.stage is _Stage.OVER:
         if _Command.waiting is not None:
@@ -169,9 +179,31 @@ def _lost(hook: Callable[[Any], object], unraisable: "sys.UnraisableHookArgs") -
         hook(unraisable)
         return
     _Command.stage = _Stage.WORKING
-    main = threading.main_thread().ident or 0
-    again = partial(signal.pthread_kill, main) if hasattr(signal, "pthread_kill") else signal.raise_signal
-    threading.Timer(_AGAIN_S, again, (number,)).start()
+    _send_again(number)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Tell whether a module is being imported: compiled ones lose exceptions there, such as those of numpy.random."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    _Command.again = number
+    _thread.start_new_thread(_send_later, (number,))  # `threading` has locks, which this thread may hold just now
+
+
+def _send_later(number: int) -> None:
+    time.sleep(_AGAIN_S)
+    if _Command.again is None:  # the command is on its way out
+        return
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def line_begin() -> str:

@@ -39,7 +39,7 @@ BREAKS = (
     Break(_CHECKPOINT, "        if there != here:\n", "        if False:\n", "same_bytes"),
     Break(_FOLDER, "    if differing:\n", "    if False:\n", "own_goes_on"),
     Break(_FOLDER, "if not path.is_file():", "if False:", "without_a_wait"),
-    Break(_FOLDER, "            path.rename(aside)\n", "            pass\n", "newer"),
+    Break(_FOLDER, "            commit(path, aside)\n", "            pass\n", "newer"),
     Break(_FOLDER, "        summary.check(result)\n        results.described(result)\n", "", "result"),
 )
 

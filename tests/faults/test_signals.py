@@ -35,7 +35,9 @@ BREAKS = (
     Break("ltdata/engine.py", "with signals.kept_from_children():", "if True:", only="first_moment"),
     Break("ltdata/console.py", "    signals.over(code)\n", "", only="end"),
     Break("ltdata/signals.py", "        raise SystemExit(code)\n", "        return\n", only="every_call"),
-    Break("ltdata/signals.py", "    threading.Timer(_AGAIN_S, again, (number,)).start()\n", "", only="dropped"),
+    Break("ltdata/signals.py", "    _thread.start_new_thread(_send_later, (number,))", "    pass", only="dropped"),
+    Break("ltdata/signals.py", "        if _imports(frame):", "        if False:", only="dropped and imported"),
+    Break("ltdata/signals.py", "        if _Command.again is not None:", "        if False:", only="dropped and end"),
 )
 SENT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -248,9 +250,11 @@ def test_from_the_first_line_of_code_on_a_signal_ends_it_at_once(
     tried()
 
 
-# A signal comes where Python drops exceptions, and prints them: while an object goes.
+# A signal comes where Python drops exceptions, and prints them: while an object goes; and where a module drops them
+# that is imported, as compiled ones do.
 DROPPING = """
-import signal, time, weakref
+import os, signal, sys, time, weakref
+sys.path.insert(0, os.getcwd())
 from ltdata import signals
 signals.answer("ltdata")
 import click
@@ -266,15 +270,21 @@ def command(sent, where):
         Thing.__del__ = lambda self: signal.raise_signal(sent)
     ref = weakref.ref(thing, lambda _: signal.raise_signal(sent) if where == "referred to" else None)
     del thing
-    time.sleep(20)
+    if where.startswith("imported"):
+        import dropping
+    if where != "imported at the end":
+        time.sleep(20)
 console.run(command, name="ltdata")
 """
 
 
 @pytest.mark.parametrize("sent", SENT, ids=str)
-@pytest.mark.parametrize("where", ["deleted", "referred to"])
-def test_a_signal_whose_exception_is_dropped_comes_again(where: str, sent: signal.Signals) -> None:
-    process = started("-c", DROPPING, str(int(sent)), where, folder=Path.cwd())
+@pytest.mark.parametrize("where", ["deleted", "referred to", "imported", "imported at the end"])
+def test_a_signal_whose_exception_is_dropped_comes_again(where: str, sent: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "dropping.py").write_text(
+        f"import signal\ntry:\n    signal.raise_signal({int(sent)})\nexcept BaseException:\n    pass\n"
+    )
+    process = started("-c", DROPPING, str(int(sent)), where, folder=tmp_path)
     assert check_end(process, sent) == signals.CODES[sent]
     tried()
 
