@@ -273,7 +273,8 @@ def command(sent, where):
     if where.startswith("imported"):
         import dropping
     if where != "imported at the end":
-        time.sleep(20)
+        time.sleep(10)
+        print("not stopped", file=sys.stderr)
 console.run(command, name="ltdata")
 """
 
