@@ -48,7 +48,7 @@ class _Workers(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., Done], /, *args: Any, **kwargs: Any) -> Future[Done]:
         """Hand a job out, for which a process may be started."""
-        with signals.kept_from_children():
+        with signals.kept_from_children():  # nor is a process left behind that is half begun
             return super().submit(fn, *args, **kwargs)
 
 
@@ -108,7 +108,9 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
         yield Engine(None, 1)
     else:
         try:
-            with _Workers(count, mp_context=get_context("spawn"), initializer=_begin) as pool:
+            with signals.kept_from_children():  # in whose midst semaphores would have no owner yet
+                workers = _Workers(count, mp_context=get_context("spawn"), initializer=_begin)
+            with workers as pool:
                 for _ in range(count):
                     pool.submit(_come_up)
                 yield Engine(pool, 2 * count)

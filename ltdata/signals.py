@@ -104,10 +104,14 @@ def importing() -> Iterator[None]:
 def held() -> Iterator[None]:
     """Have a signal wait for the end of the block, whose steps belong together, such as tidying up; a second does not.
 
-    Threads are not interrupted by signals anyway.
+    Threads are not interrupted by signals anyway. Where this is no command, as in a notebook, Ctrl-C waits likewise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    if signal.getsignal(signal.SIGINT) is not _answer:
+        with _noted():
+            yield
         return
     _Command.holds += 1
     try:
@@ -117,6 +121,29 @@ def held() -> Iterator[None]:
         if _Command.waiting is not None and not _Command.holds:
             number, _Command.waiting = _Command.waiting, None
             _answer(number, None)
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of the block whose handler is someone else's; a second does not."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, or left to the system
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(came[0], None)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,26 @@ def test_ctrl_c_while_workers_start_leaves_none_behind(monkeypatch: pytest.Monke
     with pytest.raises(KeyboardInterrupt), engine.start(2):
         pass
     assert set(multiprocessing.active_children()) == before
+
+
+def test_ctrl_c_in_a_notebook_waits_until_a_process_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is half begun would be nobody's."""
+    begun: list[object] = []
+    start_process = SpawnProcess.start
+
+    def press(process: SpawnProcess) -> None:
+        if not begun:
+            signal.raise_signal(signal.SIGINT)
+        start_process(process)
+        begun.append(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", press)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), engine.start(2):
+        pass
+    assert begun
+    assert not set(multiprocessing.active_children()) & set(begun)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_few_jobs_are_made_before_their_turn(tmp_path: Path) -> None:
