@@ -109,7 +109,7 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if signal.getsignal(signal.SIGINT) is not _answer:
+    if _answer not in map(signal.getsignal, CODES):  # a shell's background job ignores SIGINT, and has SIGTERM wait
         with _noted():
             yield
         return

@@ -290,6 +290,24 @@ def test_a_signal_whose_exception_is_dropped_comes_again(where: str, sent: signa
     tried()
 
 
+HOLDING = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from ltdata import signals
+signals.answer("ltdata")
+with signals.working(), signals.held():
+    signal.raise_signal(signal.SIGTERM)
+    os.write(1, b"held")
+"""
+
+
+def test_where_ctrl_c_is_ignored_sigterm_still_waits_for_what_belongs_together() -> None:
+    """As in the background jobs of a shell."""
+    ended = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "held"), ended.stderr
+    tried()
+
+
 @pytest.mark.parametrize("looks", thin([10**6, 1, 2, 5, 10, 20, 50, 100, 200, 400], to=1))
 def test_a_worker_leaves_ctrl_c_to_the_main_process_from_its_first_moment(
     looks: int, place: Path, undisturbed: Callable[[str], tuple[float, object]]
