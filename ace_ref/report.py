@@ -17,7 +17,7 @@ import click
 from ace_ref import figures, summary
 from ace_ref.summary import COLUMNS, Row
 from ltdata import console
-from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.errors import SourceMissingError
 from ltdata.files import check_writable, make_folder, write_atomic
 from ltdata.output import followed
 
@@ -34,17 +34,8 @@ def load_results(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
         inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         if not inside or not path.exists():
             raise SourceMissingError(f"{path}: no result there; python -m ace_ref.train writes result.json")
-        found += [_load(one) for one in inside]
+        found += [summary.read_result(one) for one in inside]
     return found
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        summary.check(result)
-    except summary.NO_RESULT as error:
-        raise MismatchError(f"{path}: not a result of ace_ref.train ({type(error).__name__}: {error})") from error
-    return result
 
 
 def published(split: str) -> list[tuple[str, float]]:

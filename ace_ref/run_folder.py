@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,7 +47,7 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
     unfinished = bool(checkpoints(folder))
     if (folder / RESULT_NAME).exists():
         try:
-            before = _read_result(folder)
+            before = summary.read_result(folder / RESULT_NAME, results.described)
         except MismatchError as error:
             if resume and unfinished:
                 return
@@ -78,22 +77,11 @@ def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> 
     if not ((folder / RESULT_NAME).is_file() and model.is_file()):
         return None
     try:
-        result = _read_result(folder)
+        result = summary.read_result(folder / RESULT_NAME, results.described)
     except MismatchError:
         return None
     whole = not _differences(result, recipe, split, seed) and sha256_file(model) == result.get("model_sha256")
     return result if whole else None
-
-
-def _read_result(folder: Path) -> dict[str, Any]:
-    path = folder / RESULT_NAME
-    try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        summary.check(result)
-        results.described(result)
-    except summary.NO_RESULT as error:
-        raise MismatchError(f"{path}: not a result of ace_ref.train ({type(error).__name__}: {error})") from error
-    return result
 
 
 def _differences(result: Mapping[str, Any], recipe: Recipe, split: dict[str, Any], seed: int) -> list[str]:

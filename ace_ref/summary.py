@@ -1,21 +1,24 @@
 """Several results beside each other: one row per split and method, mean and standard deviation over seeds."""
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ace_ref import recipe as recipes
 from ace_ref.recipe import Recipe
 from ace_ref.results import SCHEMA_VERSION
-from ltdata.errors import LtdataError, MismatchError
+from ltdata.errors import LtdataError, MismatchError, SourceMissingError
+from ltdata.files import read_bytes
 from ltdata.groups import GROUP_NAMES
 from ltdata.seeds import Spread, spread
 
 COLUMNS = ("overall", *GROUP_NAMES)
 # What reading a file makes of one that holds no record of a training
-NO_RESULT = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_NO_RESULT = (SourceMissingError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,23 @@ def summarise(found: Sequence[Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def check(result: Mapping[str, Any]) -> None:
-    """Raise one of `NO_RESULT` if a record cannot be one of `ace_ref.train`."""
+def read_result(path: Path, *uses: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Read the record of a training, and see that it can be summarised, and used in other ways.
+
+    Raises:
+        MismatchError: it is not such a file.
+    """
+    try:
+        result: dict[str, Any] = json.loads(read_bytes(path))
+        for use in (_check, *uses):
+            use(result)
+    except _NO_RESULT as error:
+        raise MismatchError(f"{path}: not a result of ace_ref.train ({type(error).__name__}: {error})") from error
+    return result
+
+
+def _check(result: Mapping[str, Any]) -> None:
+    """Raise one of `_NO_RESULT` if a record cannot be one of `ace_ref.train`."""
     version, seed, last = result["schema_version"], result["seed"], result["accuracy"]["last"]
     if version != SCHEMA_VERSION:
         raise ValueError(f"schema_version {version!r}, this ace_ref reads {SCHEMA_VERSION}")

@@ -114,6 +114,8 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             progress=job.progress and first,
             graph=job.graph,
         )
+        if code := job.stopping():  # to evaluate may take minutes
+            raise StopError("stopped after the last step; the same command with --resume goes on", code)
         result = make_result(training, job)
         if first:
             run_folder.write_result(folder, training, result)
@@ -358,6 +360,8 @@ def command(
                 if here.rank == 0 and not as_json:
                     click.echo(results.described(result))
                     click.echo(f"result: {folder / run_folder.RESULT_NAME}")
+            if code := stopping():
+                raise StopError("stopped; what has ended is whole, the same command with --resume goes on", code)
     if here.rank:
         return
     if as_json:

@@ -61,6 +61,8 @@ def _run(command: click.Command, name: str) -> int:
         code = end.code if sys.stdout is stdout else 0
         if code in signals.MESSAGES:
             _complain(f"{signals.line_begin()}{name}", signals.MESSAGES[code], code)
+    except MemoryError:
+        code = _complain(name, "out of memory; use a machine with more, or fewer images at once", LtdataError.exit_code)
     except OSError as error:
         place = error.filename or ("standard output" if error.errno in _FULL else "")  # files are named where they fail
         where = f"{place}: " if place else ""

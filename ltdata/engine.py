@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExec
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from ltdata import images, signals
@@ -108,6 +108,8 @@ def start(count: int = 1, *, scheduler: str | None = None) -> Iterator[Engine]:
         yield Engine(None, 1)
     else:
         try:
+            if os.name != "nt":
+                resource_tracker.ensure_running()  # who removes the semaphores after a kill: it is there before them
             with signals.kept_from_children():  # in whose midst semaphores would have no owner yet
                 workers = _Workers(count, mp_context=get_context("spawn"), initializer=_begin)
             with workers as pool:

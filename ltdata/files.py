@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,19 +29,38 @@ from ltdata.errors import LtdataError, OutputError, SourceMissingError
 if sys.platform != "win32":
     import fcntl
 
+_PART_BYTES = 1 << 20
+_ENDLESS_BYTES = 1 << 30  # lists of 10,000,000 images are smaller
 _NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM}  # what mounts without fsync on folders answer
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file that someone named.
+    """Read a file, a pipe or a device that someone named.
 
     Raises:
-        SourceMissingError: it cannot be read.
+        SourceMissingError: it cannot be read, or has no end, see `read_open`.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return read_open(file)
     except OSError as error:
         raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+
+
+def read_open(file: BufferedReader) -> bytes:
+    """Read an open file from where it stands to its end, which a pipe and a device, such as /dev/zero, may not have.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file and has more than 1 GiB.
+    """
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file.read()
+    parts = bytearray()
+    while part := file.read(_PART_BYTES):
+        parts += part
+        if len(parts) > _ENDLESS_BYTES:
+            raise OSError("no regular file, and more than 1 GiB")
+    return bytes(parts)
 
 
 sha256 = hashlib.sha256  # for what comes in parts, and where a call more for each of many images would be felt

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdata.errors import MismatchError, SourceMissingError
+from ltdata.files import read_open
 from ltdata.formats.arrays import npz_members, read_array
 from ltdata.manifest import Manifest
 
@@ -101,8 +102,8 @@ def _npy_bytes(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             if file.peek(len(_NPY)).startswith(_NPY):
-                return file.read()
-            if file.seekable() and zipfile.is_zipfile(file):
+                return read_open(file)
+            if path.is_file() and zipfile.is_zipfile(file):
                 return None
     except OSError as error:
         raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error

@@ -81,13 +81,14 @@ def working() -> Iterator[None]:
     try:
         _Command.stage = _Stage.WORKING
         yield
-        if _Command.again is not None:
-            raise SystemExit(CODES[signal.Signals(_Command.again)])
     finally:
-        _Command.stage, _Command.again = _Stage.LEAVING, None
+        number, _Command.again = _Command.again, None
+        _Command.stage = _Stage.LEAVING
         sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if number is not None:  # whatever else it ends with, such as a worker that the same signal has ended
+            raise SystemExit(CODES[signal.Signals(number)])
 
 
 @contextmanager

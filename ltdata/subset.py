@@ -141,7 +141,7 @@ def _named(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.bool_]:
     label_of = {name: label for label, name in enumerate(manifest.class_names)}
     named = np.zeros(manifest.num_classes, dtype=bool)
     for word in classes:
-        label = label_of.get(word, int(word) if word.isascii() and word.isdigit() else -1)
+        label = label_of.get(word, int(word) if word.isascii() and word.isdigit() and len(word) <= 9 else -1)
         if not 0 <= label < manifest.num_classes:
             raise UsageError(f"class {word!r}: {manifest.name} has no such name, and no such label")
         named[label] = True

@@ -46,6 +46,7 @@ from ltdata.files import sha256_file  # noqa: E402
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CONTEXT = multiprocessing.get_context("forkserver")
+SHARED = Path("/dev/shm")  # noqa: S108 - of Linux, as all that is counted here
 LIMIT_S = 300  # for a run that is not interrupted: what takes longer hangs
 ORPHANS_S = 20  # for workers of a killed process to end
 PLAIN = ["--recipe", "tiny", "--method", "ce", "--set", "epochs=3", "--set", "milestones=[]", "--set", "batch_size=64"]
@@ -176,7 +177,8 @@ def soak(work: Path, builds: int, trainings: int, draw: random.Random) -> dict[s
             print(f"\r{number + 1} of {len(order)}", end="", file=sys.stderr)
     counted.append((len(order), held(work)))
     report = summary(found, counted, time.monotonic() - started)
-    return report | {"in_temporary_folder": sorted(path.name for path in (work / "tmp").iterdir())}
+    left = {"in_temporary_folder": work / "tmp", "in_shared_memory": SHARED}
+    return report | {name: sorted(path.name for path in place.iterdir()) for name, place in left.items()}
 
 
 def build_job() -> Job:
@@ -233,6 +235,7 @@ def start(job: Job, out: Path, more: list[str]) -> BaseProcess:
 def be(module: str, arguments: list[str], temporary: str | None) -> None:
     """Be a command, in a session of its own, as if it had been started by itself."""
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # as a process has that nobody forked
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     resource_tracker._resource_tracker = resource_tracker.ResourceTracker()  # that of the parent waits for all to end
     for name in ("register", "unregister", "ensure_running", "getfd"):
@@ -356,13 +359,12 @@ def held(work: Path) -> Held:
     gc.collect()
     pid = os.getpid()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    shared = Path("/dev/shm")  # noqa: S108 - counted only
     return Held(
         memory_mb=round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
         open_files=len(list(Path("/proc/self/fd").iterdir())) - 1,
         threads=len(list(Path("/proc/self/task").iterdir())),
         children=len(tree(pid)) - 1,
-        shared_memory=len(list(shared.iterdir())) if shared.is_dir() else 0,
+        shared_memory=len(list(SHARED.iterdir())),
         temporary_files=sum(1 for _ in (work / "tmp").rglob("*")),
     )
 

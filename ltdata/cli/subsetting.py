@@ -19,6 +19,7 @@ from ltdata.cli.options import (
     to_float,
 )
 from ltdata.errors import SourceMissingError
+from ltdata.files import read_bytes
 from ltdata.subset import FORMS, Part, make_subset, write_subset
 
 
@@ -28,8 +29,8 @@ def parse_list(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
     for value in values:
         if value.startswith("@"):
             try:
-                words += Path(value[1:]).read_text(encoding="utf-8").split("\n")
-            except (OSError, ValueError) as error:
+                words += read_bytes(Path(value[1:])).decode().split("\n")
+            except ValueError as error:
                 raise SourceMissingError(f"{value[1:]}: cannot be read ({error}); check the file") from error
         else:
             words += value.split(",")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.files import sha256_file
+from ltdata.files import read_bytes, sha256_file
 from ltdata.images import Files
 from ltdata.lists import SPLIT_NAMES, Listed, is_number, path_fault, printable, read_csv, read_text_list, text_fault
 from ltdata.sources.disk import locate, refuse_missing
@@ -186,11 +186,8 @@ def read_list(path: Path) -> Listed:
         SourceMissingError: it cannot be read.
         MismatchError: it is not such a list; names file and line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceMissingError(f"{path}: cannot be read ({error.strerror or error}); check --lists") from error
-    return (read_csv if path.suffix.lower() in {".csv", ".tsv"} else read_text_list)(data, origin=str(path))
+    read = read_csv if path.suffix.lower() in {".csv", ".tsv"} else read_text_list
+    return read(read_bytes(path), origin=str(path))
 
 
 def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]:

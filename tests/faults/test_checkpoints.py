@@ -40,7 +40,7 @@ BREAKS = (
     Break(_FOLDER, "    if differing:\n", "    if False:\n", "own_goes_on"),
     Break(_FOLDER, "if not path.is_file():", "if False:", "without_a_wait"),
     Break(_FOLDER, "            commit(path, aside)\n", "            pass\n", "newer"),
-    Break(_FOLDER, "        summary.check(result)\n        results.described(result)\n", "", "result"),
+    Break("ace_ref/summary.py", "        for use in (_check, *uses):\n            use(result)\n", "", "result"),
 )
 
 NEWEST, OLDER = "00002-000000.safetensors", "00001-000000.safetensors"

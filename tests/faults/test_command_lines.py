@@ -5,8 +5,9 @@ import json
 import os
 import re
 import shutil
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import pytest
@@ -17,6 +18,7 @@ from ace_ref.recipe import Recipe
 from faults.breaks import Break
 from faults.effort import WHOLE, examples, tried
 from faults.lines import CODES, COMMANDS, Ended, kept_inside, laid_out, run
+from ltdata import files, predictions
 from ltdata.build import Built
 
 BREAKS = (
@@ -25,6 +27,8 @@ BREAKS = (
         "ltdata/console.py", "    except click.ClickException as error:\n", "    except ZeroDivisionError as error:\n"
     ),
     Break("ltdata/errors.py", "return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)", "return text"),
+    Break("ltdata/files.py", '            raise OSError("no regular', "            break  #", only="no_end"),
+    Break("ltdata/console.py", "    except MemoryError:", "    except ZeroDivisionError:", only="memory"),
 )
 PLACES = (
     "whole", "view", "rows", "whole/manifest.json", "header.json", "rows.csv", "rows.json", "rows.npz", "rows.npy",
@@ -185,6 +189,55 @@ def assert_contract(ended: Ended, line: list[str], outside: list[str]) -> None:
             json.loads(text, parse_constant=lambda word: pytest.fail(word))
     leads_out = any("/" in word or ".." in word or word.endswith(("=", "=.")) or word in ("", ".") for word in line)
     assert leads_out or not outside, outside
+
+
+ENDLESS = [
+    ("build", "folder --data-dir photos --out new --test-per-class 1 --lists /dev/zero", "more than 1 GiB"),
+    ("import", "theirs --out new --classes /dev/zero", "more than 1 GiB"),
+    ("subset", "whole --out new --class @/dev/zero", "more than 1 GiB"),
+    ("evaluate", "/dev/zero --manifest whole", "neither .npz nor .npy"),
+    ("import", "endless.csv --source mine --out new", "no such"),
+    ("identify", "endless.npy", "no such"),
+    ("ace_ref.report", "/dev/zero", "more than 1 GiB"),
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices of Unix")
+@pytest.mark.parametrize(("name", "line", "why"), ENDLESS, ids=str)
+def test_what_has_no_end_is_refused(
+    name: str, line: str, why: str, template: Path, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_ENDLESS_BYTES", 1 << 20)
+    with kept_inside(fresh(template, room)):
+        for suffix in ("csv", "npy"):
+            Path(f"endless.{suffix}").symlink_to("/dev/zero")
+        ended = run(name if name in COMMANDS else f"ltdata {name}", *line.split(" "))
+    assert ended.refused(3) or ended.refused(4), ended
+    assert why in ended.err, ended
+    tried()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+def test_a_list_may_come_through_a_pipe(template: Path, room: Path) -> None:
+    with kept_inside(fresh(template, room)):
+        os.mkfifo("list")
+        writer = threading.Thread(target=lambda: Path("list").write_text("1\n2"))
+        writer.start()
+        ended = run("ltdata subset", "whole", "--class", "@list", "--out", "new")
+        writer.join()
+    assert ended.code == 0, ended
+    tried()
+
+
+def test_out_of_memory_is_one_line(template: Path, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_path: Path) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(predictions, "_npy_bytes", exhausted)
+    with kept_inside(fresh(template, room)):
+        ended = run("ltdata evaluate", "answers.npz", "--manifest", "whole")
+    assert ended.refused(1), ended
+    tried()
 
 
 @given(line=lines())

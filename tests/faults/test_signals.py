@@ -37,7 +37,11 @@ BREAKS = (
     Break("ltdata/signals.py", "        raise SystemExit(code)\n", "        return\n", only="every_call"),
     Break("ltdata/signals.py", "    _thread.start_new_thread(_send_later, (number,))", "    pass", only="dropped"),
     Break("ltdata/signals.py", "        if _imports(frame):", "        if False:", only="dropped and imported"),
-    Break("ltdata/signals.py", "        if _Command.again is not None:", "        if False:", only="dropped and end"),
+    Break("ltdata/signals.py", "        if number is not None:", "        if False:", only="dropped and end"),
+    Break(
+        "ace_ref/train.py", "            if code := stopping():", "            if False:", only="after_its_last_step"
+    ),
+    Break("ace_ref/train.py", "        if code := job.stopping():", "        if False:", only="after_its_last_step"),
 )
 SENT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -259,6 +263,7 @@ from ltdata import signals
 signals.answer("ltdata")
 import click
 from ltdata import console
+from ltdata.errors import LtdataError
 class Thing:
     pass
 @click.command()
@@ -272,6 +277,8 @@ def command(sent, where):
     del thing
     if where.startswith("imported"):
         import dropping
+    if where == "imported, and a worker ended":
+        raise LtdataError("a worker process ended abruptly")
     if where != "imported at the end":
         time.sleep(10)
         print("not stopped", file=sys.stderr)
@@ -280,7 +287,9 @@ console.run(command, name="ltdata")
 
 
 @pytest.mark.parametrize("sent", SENT, ids=str)
-@pytest.mark.parametrize("where", ["deleted", "referred to", "imported", "imported at the end"])
+@pytest.mark.parametrize(
+    "where", ["deleted", "referred to", *(f"imported{then}" for then in ("", " at the end", ", and a worker ended"))]
+)
 def test_a_signal_whose_exception_is_dropped_comes_again(where: str, sent: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "dropping.py").write_text(
         f"import signal\ntry:\n    signal.raise_signal({int(sent)})\nexcept BaseException:\n    pass\n"
@@ -361,6 +370,36 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, Path, floa
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return built, made / "run", time.monotonic() - begun
+
+
+LATE = """
+import signal, sys
+from ace_ref import train
+from ltdata import console
+name, sent = sys.argv.pop(1), int(sys.argv.pop(1))
+whole = getattr(train, name)
+def signalled(training, job):
+    signal.raise_signal(sent)
+    return whole(training, job)
+setattr(train, name, signalled)
+console.run(train.command, name="ace_ref.train")
+"""
+
+
+@pytest.mark.parametrize("sent", SENT, ids=str)
+@pytest.mark.parametrize("during", ["_measure", "make_result"])  # of the last epoch; of the one to come
+def test_a_training_stopped_after_its_last_step_says_so(during: str, sent: signal.Signals, tmp_path: Path) -> None:
+    """A loop of a shell over trainings ends too, as it would not after an exit code of 0."""
+    options = trainings.options(trainings.small(tmp_path), tmp_path / "run", "--epochs", 1)
+    process = started("-c", LATE, during, str(int(sent)), *options, folder=tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == signals.CODES[sent], errors
+    assert re.fullmatch("ace_ref.train: error: stopped.* the same command with --resume goes on\n", errors), errors
+    assert (tmp_path / "run" / "result.json").exists() == (during == "make_result")
+    ended = trainings.run([*options, "--resume"])
+    assert ended.code == 0, ended
+    assert (tmp_path / "run" / "result.json").exists()
+    tried()
 
 
 @pytest.mark.skipif(not WHOLE, reason="make faults: importing torch takes seconds, and test_ace_train.py tries one")
