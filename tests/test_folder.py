@@ -608,7 +608,7 @@ def test_an_image_in_two_lists_is_refused_by_both_lines(pets: Path) -> None:
 def test_lists_that_are_not_there_are_told(pets: Path) -> None:
     refused(
         SourceMissingError,
-        r"none\.txt: cannot be read \(No such file.*--lists",
+        r"none\.txt: cannot be read \(No such file.*check the file",
         lambda: natural(pets, lists=pets / "none.txt"),
     )
     empty = put(pets.parent / "lists", {"val.txt": b"cat/0.jpg cat\n"})
