@@ -114,7 +114,10 @@ def standing_still(process: subprocess.Popen[str]) -> Iterator[None]:
     """Stop a process and its workers for the block, so that what is seen in it is what a signal meets."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGSTOP)
+    end = time.monotonic() + 1  # one that has just begun a child, which stands still before its exec, waits for that
     while process.poll() is None and ") T " not in Path(f"/proc/{process.pid}/stat").read_text():
+        if time.monotonic() > end:
+            break
         time.sleep(0.0005)
     try:
         yield
