@@ -51,13 +51,13 @@ def fails(row: str, broken: Break | None = None) -> bool:
 
     Args:
         row: of the table.
-        broken: what is taken away in the copy; None takes nothing away, and no test should fail.
+        broken: what is taken away in the copy; None takes nothing away.
 
     Returns:
         Whether a test failed. One that hangs has not.
 
     Raises:
-        ValueError: the break does not fit the code, or the tests could not run.
+        ValueError: the break does not fit the code, the tests could not run, or fail without a break.
     """
     with tempfile.TemporaryDirectory() as made:
         copy = Path(made)
@@ -82,8 +82,9 @@ def fails(row: str, broken: Break | None = None) -> bool:
             )
         except subprocess.TimeoutExpired:
             return False
-    if ended.returncode not in (0, 1):
-        raise ValueError(f"{row}: the tests did not run: {ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+    if ended.returncode not in (0, 1) or (ended.returncode and broken is None):
+        what = "fail without a break" if ended.returncode == 1 else "did not run"
+        raise ValueError(f"{row}: the tests {what}: {ended.stdout[-4000:]}{ended.stderr[-2000:]}")
     return ended.returncode == 1
 
 
