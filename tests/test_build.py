@@ -140,6 +140,23 @@ def test_digits_have_the_golden_digest(digits_lt: Built) -> None:
     assert not digits_lt.reused
 
 
+def test_a_summary_says_all_that_a_build_holds(digits_lt: Built) -> None:
+    assert summary(digits_lt) == {
+        "folder": str(digits_lt.folder),
+        "name": "digits-lt-exp-if20",
+        "reused": False,
+        "images": {"train": 489, "test": 300},
+        "groups": {"rule": "strict", "many": 2, "medium": 4, "few": 4},
+        "shards": 4,
+        "longer_side_px": None,
+        "left_out": None,
+        "skipped": 0,
+        "bytes": 4_075_520,
+        "verified_source": True,
+        "content_sha256": DIGITS_SHA256,
+    }
+
+
 def test_the_same_build_has_the_same_bytes(digits_lt: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the folder, the working folder, the user, the clock, the number of workers."""
     for name, value in (("HOME", str(tmp_path)), ("USER", "nobody"), ("TZ", "Asia/Tokyo"), ("LC_ALL", "C")):

@@ -147,6 +147,16 @@ def test_a_header_filled_in_by_hand_is_tarfiles(name: str, size: int) -> None:
     assert shards.header(name, size) == member.tobuf(format=tarfile.USTAR_FORMAT)
 
 
+@given(
+    rows=st.lists(st.integers(0, 10**8 - 1), max_size=5),
+    suffix=st.sampled_from(("cls", "png")),
+    size=st.integers(0, 8**11 - 1),
+)
+def test_headers_made_together_are_those_made_one_by_one(rows: list[int], suffix: str, size: int) -> None:
+    made = shards.headers(np.array(rows, dtype=np.int64), suffix, size)
+    assert [row.tobytes() for row in made] == [shards.header(f"{shards.key(row)}.{suffix}", size) for row in rows]
+
+
 @pytest.mark.parametrize(("name", "size"), [("x" * 101, 0), ("x", 8**11)])
 def test_what_fits_no_header_is_refused(name: str, size: int) -> None:
     with pytest.raises(ValueError, match="does not fit a USTAR header"):
