@@ -17,7 +17,7 @@ import click
 from ace_ref import figures, summary
 from ace_ref.summary import COLUMNS, Row
 from ltdata import console
-from ltdata.errors import SourceMissingError
+from ltdata.errors import MismatchError, SourceMissingError
 from ltdata.files import check_writable, make_folder, write_atomic
 from ltdata.output import followed
 
@@ -34,7 +34,10 @@ def load_results(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
         inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         if not inside or not path.exists():
             raise SourceMissingError(f"{path}: no result there; python -m ace_ref.train writes result.json")
-        found += [summary.read_result(one) for one in inside]
+        for one in inside:
+            if path.is_dir() and not one.is_file():  # a pipe would be waited for
+                raise MismatchError(f"{one}: is no regular file; take it out")
+            found.append(summary.read_result(one))
     return found
 
 

@@ -26,7 +26,7 @@ def load_digits(where: Where) -> Source:
         raise UsageError("digits: they come with scikit-learn; leave out --data-dir and --unverified")
     try:
         from sklearn.datasets import load_digits as sklearn_digits
-    except ImportError:
+    except ModuleNotFoundError:  # not one that cannot be loaded, for want of memory
         raise SourceMissingError(
             "digits: they come with scikit-learn; install it with: pip install 'ltdata[demo]'"
         ) from None

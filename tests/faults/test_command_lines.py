@@ -218,6 +218,16 @@ def test_what_has_no_end_is_refused(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+def test_a_pipe_among_results_is_not_waited_for(template: Path, room: Path) -> None:
+    with kept_inside(fresh(template, room)):
+        os.mkfifo("results/pipe.json")
+        ended = run("ace_ref.report", "results")
+    assert ended.refused(3), ended
+    assert "results/pipe.json: is no regular file" in ended.err
+    tried()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
 def test_a_list_may_come_through_a_pipe(template: Path, room: Path) -> None:
     with kept_inside(fresh(template, room)):
         os.mkfifo("list")
