@@ -230,7 +230,8 @@ def _stop_signals() -> Iterator[Callable[[], int]]:
                 handler(number, frame)
         come.append(codes[signal.Signals(number)])
 
-    before = {number: signal.signal(number, note) for number in codes}
+    asked = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # as in background jobs
+    before = {number: signal.signal(number, note) for number in asked}
     try:
         yield lambda: come[0] if come else 0
     finally:

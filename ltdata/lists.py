@@ -40,6 +40,7 @@ class Listed:
         notes: what was read past.
         origin: names the list in errors.
         mark: stands between `origin` and a line there.
+        sha256: of the bytes that were read, where it is to be recorded.
     """
 
     places: tuple[str, ...]
@@ -49,6 +50,7 @@ class Listed:
     splits: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     mark: str = ":"
+    sha256: str = ""
 
     def at(self, row: int) -> str:
         """Name a row in an error: ``list.txt:7``."""

@@ -110,7 +110,9 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if _answer not in map(signal.getsignal, CODES):  # a shell's background job ignores SIGINT, and has SIGTERM wait
+    if not _Command.name and _answer not in map(
+        signal.getsignal, CODES
+    ):  # a command's work may have handlers of its own
         with _noted():
             yield
         return

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ltdata.errors import MismatchError, SourceMissingError, UsageError
-from ltdata.files import read_bytes, sha256_file
+from ltdata.files import read_bytes, sha256_bytes
 from ltdata.images import Files
 from ltdata.lists import SPLIT_NAMES, Listed, is_number, path_fault, printable, read_csv, read_text_list, text_fault
 from ltdata.sources.disk import locate, refuse_missing
@@ -187,7 +187,8 @@ def read_list(path: Path) -> Listed:
         MismatchError: it is not such a list; names file and line.
     """
     read = read_csv if path.suffix.lower() in {".csv", ".tsv"} else read_text_list
-    return read(read_bytes(path), origin=str(path))
+    data = read_bytes(path)  # once: a pipe gives it no second time
+    return replace(read(data, origin=str(path)), sha256=sha256_bytes(data))
 
 
 def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]:
@@ -235,9 +236,7 @@ def _from_list(path: Path, root: Path) -> tuple[dict[str, Rows], dict[str, Any]]
             {"file": printable(Path(part.origin).name), "rows": len(part.places), "notes": list(part.notes)}
             for _, part in listed
         ],
-        "checksums": {
-            printable(Path(part.origin).name): f"sha256:{sha256_file(Path(part.origin))}" for _, part in listed
-        },
+        "checksums": {printable(Path(part.origin).name): f"sha256:{part.sha256}" for _, part in listed},
     }
     return {split: found[split] for split in ("train", "val", "test") if split in found}, record
 

@@ -239,6 +239,21 @@ def test_a_list_may_come_through_a_pipe(template: Path, room: Path) -> None:
     tried()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+def test_what_a_pipe_gave_is_what_is_recorded(template: Path, room: Path) -> None:
+    text = b"owl/0.jpg,owl\nwren/0.jpg,wren\n".replace(b",", b" ")
+    with kept_inside(fresh(template, room)):
+        os.mkfifo("list")
+        writer = threading.Thread(target=lambda: Path("list").write_bytes(text))
+        writer.start()
+        ended = run("ltdata build", "folder", "--data-dir", "photos", "--lists", "list", "--out", "new", "--quiet")
+        writer.join()
+        made = json.loads(Path("new/manifest.json").read_text())
+    assert ended.code == 0, ended
+    assert made["source"]["checksums"] == {"list": f"sha256:{files.sha256_bytes(text)}"}
+    tried()
+
+
 def test_out_of_memory_is_one_line(template: Path, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(_path: Path) -> NoReturn:
         raise MemoryError

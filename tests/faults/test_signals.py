@@ -313,6 +313,35 @@ with signals.working(), signals.held():
 """
 
 
+TRAINING = """
+import os, signal
+from ltdata import signals
+signals.answer("ace_ref.train")
+from ace_ref import train
+with signals.working(), train._stop_signals() as stopping:
+    signal.raise_signal(signal.SIGTERM)
+    with signals.held():
+        signal.raise_signal(signal.SIGTERM)
+        os.write(1, b"held")
+    os.write(1, b"not stopped")
+"""
+
+
+def test_in_a_training_too_a_signal_waits_for_what_belongs_together() -> None:
+    ended = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "held"), ended.stderr
+    tried()
+
+
+def test_where_ctrl_c_is_ignored_a_training_ignores_it_too() -> None:
+    code = TRAINING.partition("with ")[0].replace("import os, signal", HOLDING.partition("from")[0]) + (
+        "with train._stop_signals() as stopping:\n    signal.raise_signal(signal.SIGINT)\n    assert not stopping()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    tried()
+
+
 def test_where_ctrl_c_is_ignored_sigterm_still_waits_for_what_belongs_together() -> None:
     """As in the background jobs of a shell."""
     ended = subprocess.run([sys.executable, "-c", HOLDING], capture_output=True, text=True, check=False)
