@@ -110,9 +110,8 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if not _Command.name and _answer not in map(
-        signal.getsignal, CODES
-    ):  # a command's work may have handlers of its own
+    ours = bool(_Command.name) or _answer in map(signal.getsignal, CODES)  # a command's work may have its own handlers
+    if not ours:
         with _noted():
             yield
         return
