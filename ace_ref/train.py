@@ -10,12 +10,10 @@ the same numbers on the same machine, stopped and resumed or not. The output fol
 import dataclasses
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -32,7 +30,7 @@ from ace_ref.ranks import Ranks
 from ace_ref.recipe import Recipe
 from ace_ref.state import Training
 from ace_ref.trainer import StopError
-from ltdata import console, output
+from ltdata import console, output, signals
 from ltdata.cli.options import Real, Whole
 from ltdata.errors import LtdataError, UsageError
 from ltdata.files import check_writable, exclusive
@@ -124,7 +122,7 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
 
 def side_by_side(
     trainings: Mapping[int, Generator[None, None, dict[str, Any]]], device: torch.device
-) -> list[dict[str, Any]]:
+) -> tuple[dict[int, dict[str, Any]], StopError | None]:
     """Run trainings to their ends, a step of each in turn, on CUDA each on a stream of its own.
 
     The steps of one fill the gaps of the others: a batch of 128 small images does not fill a GPU.
@@ -134,10 +132,10 @@ def side_by_side(
         device: of all of them.
 
     Returns:
-        Their results, in the order of the trainings.
+        The results of those that ended, by seed; and why the others did not: they were asked to stop, and every one has
+        written its checkpoint.
 
     Raises:
-        StopError: they were asked to stop; every one has written its checkpoint.
         LtdataError: one of several has failed, which the message names.
     """
     results: dict[int, dict[str, Any]] = {}
@@ -165,9 +163,7 @@ def side_by_side(
                     if len(trainings) > 1:
                         error.args = (f"seed {seed}: {error}", *error.args[1:])
                     raise
-    if stopped is not None:
-        raise stopped
-    return [results[seed] for seed in trainings]
+    return {seed: results[seed] for seed in trainings if seed in results}, stopped
 
 
 def make_result(training: Training, job: Job) -> dict[str, Any]:
@@ -212,31 +208,6 @@ def _measure(training: Training, job: Job) -> dict[str, Any]:
             found = evaluate(training.evaluated(), job.images[name], job.manifest, ranks=job.ranks)
             measured[name] = {key: value for key, value in found.items() if key != "experts"}
     return measured
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], int]]:
-    """Catch Ctrl-C and SIGTERM while the block runs; give what says the exit code once one has come, before that 0.
-
-    The second one ends the process as usual.
-    """
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
-    come: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if come:
-            handler = before[signal.Signals(number)]
-            if callable(handler):
-                handler(number, frame)
-        come.append(codes[signal.Signals(number)])
-
-    asked = [number for number in codes if signal.getsignal(number) is not signal.SIG_IGN]  # as in background jobs
-    before = {number: signal.signal(number, note) for number in asked}
-    try:
-        yield lambda: come[0] if come else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | None:
@@ -346,29 +317,30 @@ def command(
         if recipe.val_per_class:
             kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
             images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
-        stopping = stack.enter_context(_stop_signals()) if alone else lambda: 0
+        came = stack.enter_context(signals.noted()) if alone else []
         job = Job(
             name, recipe, manifest, images, evaluated_on, eval_every, here, resume, force, not quiet, graph, together,
-            stopping,
+            stopping=lambda: signals.CODES[came[0]] if came else 0,
         )  # fmt: skip
         done: list[dict[str, Any]] = []
         pending = list(folders.items())
-        while pending:
+        while pending and not job.stopping():
             part, pending = pending[:together], pending[together:]
-            found = side_by_side({number: train(job, folder, number) for number, folder in part}, chosen)
-            done += found
-            for result, (_, folder) in zip(found, part, strict=True):
-                if here.rank == 0 and not as_json:
-                    click.echo(results.described(result))
-                    click.echo(f"result: {folder / run_folder.RESULT_NAME}")
-            if code := stopping():
-                raise StopError("stopped; what has ended is whole, the same command with --resume goes on", code)
-    if here.rank:
-        return
-    if as_json:
-        click.echo(json.dumps(done if seeds is not None else done[0]))
-    elif len(done) > 1:
-        click.echo(summary.table(summary.summarise(done)))
+            found, stopped = side_by_side({number: train(job, folder, number) for number, folder in part}, chosen)
+            done += found.values()
+            for number in found if here.rank == 0 and not as_json else ():
+                click.echo(results.described(found[number]))
+                click.echo(f"result: {folders[number] / run_folder.RESULT_NAME}")
+            if stopped is not None:
+                raise stopped
+        if pending:
+            raise StopError("stopped; what has ended is whole, the same command with --resume goes on", job.stopping())
+        if here.rank == 0 and as_json:
+            click.echo(json.dumps(done if seeds is not None else done[0]))
+        elif here.rank == 0 and len(done) > 1:
+            click.echo(summary.table(summary.summarise(done)))
+        if code := job.stopping():
+            raise StopError("stopped after the end; the result is whole", code)
 
 
 def _folders(out: Path | None, name: str, seed: int, seeds: list[int] | None) -> dict[int, Path]:

@@ -27,7 +27,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES: Mapping[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 MESSAGES = {
     130: "interrupted; nothing half-written was left",
     143: "terminated; nothing half-written was left",
@@ -52,6 +52,7 @@ class _Command:
         holds: blocks of `held` that it is in.
         waiting: a signal that came meanwhile.
         again: a signal that comes again, since its exception was lost or would have been.
+        due: what comes next is that one, and no other.
     """
 
     name = ""
@@ -60,6 +61,7 @@ class _Command:
     holds = 0
     waiting: int | None = None
     again: int | None = None
+    due = False
 
 
 def answer(name: str) -> None:
@@ -75,7 +77,7 @@ def working() -> Iterator[None]:
 
     Outside a command that began with `answer`, as in tests, what was there before is there again after the block.
     """
-    before: Mapping[signal.Signals, Any] = _install() if not _Command.name else {}
+    before: Mapping[int, Any] = _install() if not _Command.name else {}
     hook = sys.unraisablehook
     sys.unraisablehook = partial(_lost, hook)
     try:
@@ -88,7 +90,7 @@ def working() -> Iterator[None]:
         for each, handler in before.items():
             signal.signal(each, handler)
         if number is not None:  # whatever else it ends with, such as a worker that the same signal has ended
-            raise SystemExit(CODES[signal.Signals(number)])
+            raise SystemExit(CODES[number])
 
 
 @contextmanager
@@ -112,8 +114,13 @@ def held() -> Iterator[None]:
         return
     ours = bool(_Command.name) or _answer in map(signal.getsignal, CODES)  # a command's work may have its own handlers
     if not ours:
-        with _noted():
-            yield
+        came: list[int] = []
+        try:
+            with noted(signal.SIGINT) as came:
+                yield
+        finally:
+            if len(came) == 1:  # a second has been answered
+                signal.raise_signal(came[0])
         return
     _Command.holds += 1
     try:
@@ -126,26 +133,34 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
-def _noted() -> Iterator[None]:
-    """Have Ctrl-C wait for the end of the block whose handler is someone else's; a second does not."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, or left to the system
-        yield
-        return
+def noted(*numbers: int) -> Iterator[list[int]]:
+    """Note signals instead of answering them while the block runs, all of `CODES` if none is named.
+
+    A second one does what it did before the block. One that is ignored, as SIGINT in a shell's background job, stays
+    so. Threads are not interrupted by signals anyway: there nothing is noted.
+
+    Yields:
+        Those that came, in their order.
+    """
     came: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
+        _Command.again = None  # which it may have been
         if len(came) > 1:
-            before(number, frame)
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
 
-    signal.signal(signal.SIGINT, note)
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (numbers or CODES) if here}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, note)
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            before(came[0], None)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -167,7 +182,7 @@ def over(code: int) -> None:
     _Command.stage, _Command.code, _Command.waiting = _Stage.OVER, code, None
 
 
-def _install() -> Mapping[signal.Signals, Any]:
+def _install() -> Mapping[int, Any]:
     """Install the handler, but for signals that whoever started the process wants ignored; return those before."""
     before = {number: signal.getsignal(number) for number in CODES}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
@@ -177,11 +192,11 @@ def _install() -> Mapping[signal.Signals, Any]:
 
 
 def _answer(number: int, frame: FrameType | None) -> None:
-    code = CODES[signal.Signals(number)]
+    code = CODES[number]
     if _Command.stage is _Stage.WORKING and _Command.holds and _Command.waiting is None:
         _Command.waiting = number
         return
-    if _Command.stage is _Stage.WORKING and _Command.waiting is None:
+    if _Command.stage is _Stage.WORKING and _Command.waiting is None and (_Command.again is None or _Command.due):
         if _imports(frame):
             _send_again(number)
             return
@@ -221,7 +236,7 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def _send_again(number: int) -> None:
-    _Command.again = number
+    _Command.again, _Command.due = number, False
     _thread.start_new_thread(_send_later, (number,))  # `threading` has locks, which this thread may hold just now
 
 
@@ -229,6 +244,7 @@ def _send_later(number: int) -> None:
     time.sleep(_AGAIN_S)
     if _Command.again is None:  # the command is on its way out
         return
+    _Command.due = True
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:

@@ -38,10 +38,21 @@ BREAKS = (
     Break("ltdata/signals.py", "    _thread.start_new_thread(_send_later, (number,))", "    pass", only="dropped"),
     Break("ltdata/signals.py", "        if _imports(frame):", "        if False:", only="dropped and imported"),
     Break("ltdata/signals.py", "        if number is not None:", "        if False:", only="dropped and end"),
+    Break("ltdata/signals.py", "and (_Command.again is None or _Command.due)", "", only="second_while"),
+    Break("ltdata/signals.py", "        _Command.again = None  #", "        pass  #", only="noted_the_second_time"),
+    Break("ltdata/signals.py", "_Command.holds and _Command.waiting is None", "False", only="belongs_together"),
+    Break("ltdata/signals.py", "            if len(came) == 1:", "            if False:", only="notebook"),
+    Break("ltdata/signals.py", "            signal.raise_signal(number)\n", "", only="belongs_together"),
+    Break("ltdata/signals.py", "handler not in (signal.SIG_IGN, None)", "True", only="is_ignored"),
+    Break("ace_ref/train.py", "while pending and not job.stopping():", "while pending:", only="next_seed"),
+    Break("ace_ref/train.py", "            if stopped is not None:", "            if False:", only="next_seed"),
     Break(
-        "ace_ref/train.py", "            if code := stopping():", "            if False:", only="after_its_last_step"
+        "ace_ref/train.py",
+        '        if code := job.stopping():\n            raise StopError("stopped after the end',
+        '        if False:\n            raise StopError("stopped after the end',
+        only="last_step",
     ),
-    Break("ace_ref/train.py", "        if code := job.stopping():", "        if False:", only="after_its_last_step"),
+    Break("ace_ref/train.py", "        if code := job.stopping():  # to", "        if False:  # to", only="last_step"),
 )
 SENT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -282,6 +293,11 @@ def command(sent, where):
         import dropping
     if where == "imported, and a worker ended":
         raise LtdataError("a worker process ended abruptly")
+    if where == "imported, and noted":
+        with signals.noted() as came:
+            while not came:
+                time.sleep(0.01)
+            raise LtdataError("stopped; --resume goes on")
     if where != "imported at the end":
         time.sleep(10)
         print("not stopped", file=sys.stderr)
@@ -317,8 +333,7 @@ TRAINING = """
 import os, signal
 from ltdata import signals
 signals.answer("ace_ref.train")
-from ace_ref import train
-with signals.working(), train._stop_signals() as stopping:
+with signals.working(), signals.noted() as came:
     signal.raise_signal(signal.SIGTERM)
     with signals.held():
         signal.raise_signal(signal.SIGTERM)
@@ -327,19 +342,56 @@ with signals.working(), train._stop_signals() as stopping:
 """
 
 
+NOTEBOOK = """
+import os, signal
+from ltdata import signals
+try:
+    with signals.held():
+        signal.raise_signal(signal.SIGINT)
+        os.write(1, b"held")
+    os.write(1, b"not stopped")
+except KeyboardInterrupt:
+    os.write(1, b", then stopped")
+"""
+
+
+DEFAULT = """
+import os, signal
+from ltdata import signals
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+with signals.noted() as came:
+    signal.raise_signal(signal.SIGTERM)
+    os.write(1, b"noted")
+    signal.raise_signal(signal.SIGTERM)
+    os.write(1, b"not stopped")
+"""
+
+
 IGNORING = """
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from ace_ref import train
-with train._stop_signals() as stopping:
+from ltdata import signals
+with signals.noted() as came:
     signal.raise_signal(signal.SIGINT)
-    assert not stopping()
+    assert came == []
 """
 
 
 def test_in_a_training_too_a_signal_waits_for_what_belongs_together() -> None:
     ended = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (143, "held"), ended.stderr
+    tried()
+
+
+def test_in_a_notebook_ctrl_c_waits_for_what_belongs_together() -> None:
+    ended = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "held, then stopped"), ended.stderr
+    tried()
+
+
+def test_a_second_signal_does_what_it_did_before_the_first_was_noted() -> None:
+    ended = subprocess.run([sys.executable, "-c", DEFAULT], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "noted"), ended.stderr
     tried()
 
 
@@ -426,18 +478,58 @@ console.run(train.command, name="ace_ref.train")
 
 
 @pytest.mark.parametrize("sent", SENT, ids=str)
+def test_a_second_while_a_module_is_imported_does_not_wait_for_it(sent: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "dropping.py").write_text(
+        f"import signal, time\nsignal.raise_signal({int(sent)})\ntime.sleep(0.05)\n"  # in which it came again
+        f"signal.raise_signal({int(sent)})\ntime.sleep(20)\n"
+    )
+    begun = time.monotonic()
+    process = started("-c", DROPPING, str(int(sent)), "imported", folder=tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, time.monotonic() - begun < 15) == (signals.CODES[sent], True)
+    assert re.fullmatch(f"ltdata: error: {SENT[sent]} while it tidied up; .*\n", errors), errors
+    tried()
+
+
+@pytest.mark.parametrize("sent", SENT, ids=str)
+def test_a_signal_that_is_noted_the_second_time_is_the_blocks_to_tell(sent: signal.Signals, tmp_path: Path) -> None:
+    """It comes while a training still imports, and then again, while it takes its steps."""
+    (tmp_path / "dropping.py").write_text(f"import signal\nsignal.raise_signal({int(sent)})\n")
+    process = started("-c", DROPPING, str(int(sent)), "imported, and noted", folder=tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "ltdata: error: stopped; --resume goes on\n")
+    tried()
+
+
+@pytest.mark.parametrize("sent", SENT, ids=str)
 @pytest.mark.parametrize("during", ["_measure", "make_result"])  # of the last epoch; of the one to come
 def test_a_training_stopped_after_its_last_step_says_so(during: str, sent: signal.Signals, tmp_path: Path) -> None:
     """A loop of a shell over trainings ends too, as it would not after an exit code of 0."""
     options = trainings.options(trainings.small(tmp_path), tmp_path / "run", "--epochs", 1)
     process = started("-c", LATE, during, str(int(sent)), *options, folder=tmp_path)
-    _, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=60)
     assert process.returncode == signals.CODES[sent], errors
-    assert re.fullmatch("ace_ref.train: error: stopped.* the same command with --resume goes on\n", errors), errors
-    assert (tmp_path / "run" / "result.json").exists() == (during == "make_result")
+    whole = during == "make_result"
+    what = "after the end; the result is whole" if whole else "after the last step; the same command with .* goes on"
+    assert re.fullmatch(f"ace_ref.train: error: stopped {what}\n", errors), errors
+    assert ((tmp_path / "run" / "result.json").exists(), "result: " in printed) == (whole, whole)
     ended = trainings.run([*options, "--resume"])
     assert ended.code == 0, ended
     assert (tmp_path / "run" / "result.json").exists()
+    tried()
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_training_stopped_before_the_next_seed_shows_what_has_ended(together: int, tmp_path: Path) -> None:
+    several = "--seeds", "0,1", "--together", together
+    options = trainings.options(trainings.small(tmp_path), tmp_path / "run", "--epochs", 1, *several)
+    process = started("-c", LATE, "make_result", str(int(signal.SIGTERM)), *options, folder=tmp_path)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == signals.CODES[signal.SIGTERM], errors
+    what = " after the last step; the same command" if together == 2 else "; what has ended is whole, the same command"
+    assert errors.startswith(f"ace_ref.train: error: stopped{what}"), errors
+    assert re.findall("^result: .*(seed.)/result.json$", printed, re.MULTILINE) == ["seed0"]
+    assert not (tmp_path / "run" / "seed1" / "result.json").exists()
     tried()
 
 
