@@ -32,7 +32,7 @@ from ace_ref.state import Training
 from ace_ref.trainer import StopError
 from ltdata import console, output, signals
 from ltdata.cli.options import Real, Whole
-from ltdata.errors import LtdataError, UsageError
+from ltdata.errors import LtdataError, UsageError, out_of_memory
 from ltdata.files import check_writable, exclusive
 from ltdata.manifest import Manifest
 
@@ -350,18 +350,13 @@ def _folders(out: Path | None, name: str, seed: int, seeds: list[int] | None) ->
     return {n: out / f"seed{n}" if out is not None else Path("runs") / f"{name}-seed{n}" for n in seeds or [seed]}
 
 
-def _short(message: str) -> bool:
-    """Say whether an error of torch is one of memory; "illegal memory access" is not."""
-    return any(words in message for words in ("out of memory", "allocate memory", "not enough memory"))
-
-
 @contextmanager
 def _enough_memory() -> Iterator[None]:
     """Turn the ways in which Python and torch say that memory ran out into one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, LtdataError) or not (isinstance(error, MemoryError) or _short(str(error))):
+        if not out_of_memory(error):
             raise
         raise LtdataError("there is not enough memory; set a smaller batch_size, or use another device") from error
 

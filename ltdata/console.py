@@ -21,7 +21,7 @@ from typing import NoReturn
 import click
 
 from ltdata import signals
-from ltdata.errors import LtdataError, OutputError, one_line
+from ltdata.errors import LtdataError, OutputError, one_line, out_of_memory
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -61,7 +61,9 @@ def _run(command: click.Command, name: str) -> int:
         code = end.code if sys.stdout is stdout else 0
         if code in signals.MESSAGES:
             _complain(f"{signals.line_begin()}{name}", signals.MESSAGES[code], code)
-    except MemoryError:
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not out_of_memory(error):
+            raise
         code = _complain(name, "out of memory; use a machine with more, or fewer images at once", LtdataError.exit_code)
     except OSError as error:
         place = error.filename or ("standard output" if error.errno in _FULL else "")  # files are named where they fail

@@ -41,7 +41,8 @@ class _Workers(ProcessPoolExecutor):
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         """Wait for the workers; after an exception, only for what they are at."""
         begun = list((self._processes or {}).values())
-        self.shutdown(cancel_futures=kind is not None)
+        with suppress(RuntimeError):  # of that thread, which no memory was left to start: waited for, it has not begun
+            self.shutdown(cancel_futures=kind is not None)
         for process in begun:  # those that an exception overtook before the thread that ends them had begun
             process.kill()
             process.join()

@@ -18,6 +18,10 @@ import re
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+# Of torch and CUDA; of Python, which says no more of a thread; of the linker. "illegal memory access" is another matter
+_SHORT = ("out of memory", "allocate memory", "not enough memory", "can't start new thread", "failed to map segment")
+
+
 def escaped(text: str) -> str:
     r"""Return text of anyone's as one line can show it: what would do something else is written as Python writes it.
 
@@ -30,6 +34,17 @@ def escaped(text: str) -> str:
 def one_line(message: str) -> str:
     """Return a message in one line, whatever a library's own message, or the name of a file, brought along."""
     return escaped(" ".join(line.strip() for line in message.strip().split("\n")))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, in whichever words.
+
+    >>> out_of_memory(ImportError("libgomp.so.1: failed to map segment from shared object"))
+    True
+    """
+    if isinstance(error, LtdataError):
+        return False
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT)
 
 
 class LtdataError(Exception):

@@ -141,6 +141,17 @@ def test_ctrl_c_while_workers_start_leaves_none_behind(monkeypatch: pytest.Monke
     assert set(multiprocessing.active_children()) == before
 
 
+def test_a_thread_that_no_memory_is_left_for_is_told_and_no_worker_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("concurrent.futures.process._ExecutorManagerThread.start", start)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(RuntimeError, match="can't start new thread"), engine.start(2):
+        pass
+    assert set(multiprocessing.active_children()) == before
+
+
 def test_ctrl_c_in_a_notebook_waits_until_a_process_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is half begun would be nobody's."""
     begun: list[object] = []

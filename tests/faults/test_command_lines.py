@@ -28,7 +28,12 @@ BREAKS = (
     ),
     Break("ltdata/errors.py", "return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)", "return text"),
     Break("ltdata/files.py", '            raise OSError("no regular', "            break  #", only="no_end"),
-    Break("ltdata/console.py", "    except MemoryError:", "    except ZeroDivisionError:", only="memory"),
+    Break(
+        "ltdata/console.py",
+        "    except (MemoryError, RuntimeError, ImportError)",
+        "    except ZeroDivisionError",
+        only="memory",
+    ),
 )
 PLACES = (
     "whole", "view", "rows", "whole/manifest.json", "header.json", "rows.csv", "rows.json", "rows.npz", "rows.npy",
@@ -254,9 +259,16 @@ def test_what_a_pipe_gave_is_what_is_recorded(template: Path, room: Path) -> Non
     tried()
 
 
-def test_out_of_memory_is_one_line(template: Path, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("can't start new thread"), ImportError("x.so: failed to map segment from shared")],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_is_one_line(
+    error: Exception, template: Path, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def exhausted(_path: Path) -> NoReturn:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(predictions, "_npy_bytes", exhausted)
     with kept_inside(fresh(template, room)):
