@@ -30,7 +30,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -52,7 +52,9 @@ ORPHANS_S = 20  # for workers of a killed process to end
 PLAIN = ["--recipe", "tiny", "--method", "ce", "--set", "epochs=3", "--set", "milestones=[]", "--set", "batch_size=64"]
 WARM = 0.1  # of the runs, after which this process holds what it always will
 MORE_MB = 50  # that the allocator may take after it: a training alone takes as much
-ENDS = {"0", "130", "143", "-9"}  # in time, stopped, killed
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}  # or 0, of one that had ended
+PRESSED = ("KeyboardInterrupt", "Abort", "StopError")  # what Ctrl-C becomes here: Python's, click's, the trainer's
+COMPILED = "torchinductor_"  # what the folder of temporary files may hold: torch's, which it makes when imported
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Kind:
         runs: that are done.
         interruptions: of them, by what they met.
         exits: codes of interrupted commands.
-        wrong: what is not as after a clean run.
+        wrong: what is not as after a clean run, or ended otherwise than what it met says.
         orphans: processes that outlived their killed parent.
         left: files beside an output.
     """
@@ -148,7 +150,9 @@ def soak(work: Path, builds: int, trainings: int, draw: random.Random) -> dict[s
     for name, job in jobs.items():
         finish(job, work / "first", [])  # which takes longer
         shutil.rmtree(work / "first")
-        _, alone_s = finish(job, clean[name], [])
+        code, alone_s = finish(job, clean[name], [])
+        if code != 0:
+            sys.exit(f"exit code {code} of {name} that nobody interrupted")
         job.here(work / "first", False)
         shutil.rmtree(work / "first")
         here_s = time.monotonic()
@@ -178,7 +182,9 @@ def soak(work: Path, builds: int, trainings: int, draw: random.Random) -> dict[s
     counted.append((len(order), held(work)))
     report = summary(found, counted, time.monotonic() - started)
     left = {"in_temporary_folder": work / "tmp", "in_shared_memory": SHARED}
-    return report | {name: sorted(path.name for path in place.iterdir()) for name, place in left.items()}
+    lying = {name: sorted(path.name for path in place.iterdir()) for name, place in left.items()}
+    clear = not lying["in_shared_memory"] and all(n.startswith(COMPILED) for n in lying["in_temporary_folder"])
+    return report | lying | {"nothing_wrong": report["nothing_wrong"] and clear}
 
 
 def build_job() -> Job:
@@ -215,14 +221,21 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def trained(folder: Path) -> dict[str, str]:
-    """Return what a training must leave: digests, its record without seconds, and of its logs the names."""
+    """Return what a training must leave: digests, record and newest checkpoint without seconds, names of its logs."""
+    from ace_ref.checkpoint import fingerprint, load_progress
+
     record = json.loads((folder / "result.json").read_text())
     timeless = {key: value for key, value in record.items() if "second" not in key}
     names = {re.sub(r"events\..*", "events", path): digest for path, digest in contents(folder).items()}
     steady = {path: digest for path, digest in names.items() if path.endswith(".safetensors") and "/" not in path}
     logs = {path: "" for path in names if path not in steady and not path.startswith("checkpoints/")}
     newest = max(path for path in names if path.startswith("checkpoints/"))  # the one before may be of the interruption
-    return {newest: "", **logs, **steady, "result.json": json.dumps(timeless, sort_keys=True)}
+    checkpoint, progress = load_progress(folder / newest)
+    if progress is None:
+        raise ValueError(f"{newest}: no training goes on from it")
+    history = tuple({key: value for key, value in epoch.items() if key != "seconds"} for epoch in progress.history)
+    kept = fingerprint(checkpoint, replace(progress, seconds=0.0, history=history))
+    return {newest: kept, **logs, **steady, "result.json": json.dumps(timeless, sort_keys=True)}
 
 
 def start(job: Job, out: Path, more: list[str]) -> BaseProcess:
@@ -266,16 +279,22 @@ def as_commands(job: Job, out: Path, clean_s: float, found: Kind, draw: random.R
         number = draw.choice(SIGNALS)
         process = start(job, out, again)
         pid = process.pid or 0
-        while process.exitcode is None and not answers(pid):  # before that it is this script
+        end = time.monotonic() + LIMIT_S
+        while process.exitcode is None and not answers(pid) and time.monotonic() < end:  # before, it is this script
             time.sleep(0.001)
         process.join(draw.uniform(0, clean_s))
         alive = process.exitcode is None
         if alive:
             os.kill(pid, number)
         process.join(LIMIT_S)
-        found.interruptions[number.name if alive else "too late"] += 1
-        found.exits[str(process.exitcode)] += 1
-        found.orphans += outlived(pid)
+        code = process.exitcode
+        met = number.name if alive else "no signal"
+        found.interruptions[met if alive else "too late"] += 1
+        found.exits[str(code)] += 1
+        if code not in ({0, ENDS[number]} if alive else {0}):
+            found.wrong.append(f"exit code {code} of a command that met {met}")
+        found.orphans += outlived(pid)  # which ends it too, if it hangs
+        process.join()
         process.close()
         again = job.again
     code, _ = finish(job, out, again)
@@ -323,7 +342,10 @@ def in_process(job: Job, out: Path, clean_s: float, found: Kind, draw: random.Ra
                 job.here(out, again)
             found.interruptions["too late"] += 1
         except BaseException as error:  # noqa: BLE001 - whatever Ctrl-C at any line becomes
-            found.interruptions[f"Ctrl-C, seen as {type(error).__name__}"] += 1
+            seen = type(error).__name__
+            found.interruptions[f"Ctrl-C, seen as {seen}"] += 1
+            if seen not in PRESSED:
+                found.wrong.append(f"Ctrl-C, seen as {error!r:.200}")
         if time.monotonic() - started > LIMIT_S:
             found.wrong.append("a run in this process took too long")
         again = True
@@ -382,7 +404,7 @@ def summary(found: dict[str, Kind], counted: list[tuple[int, Held]], seconds: fl
     grown_mb = round(last.memory_mb - first.memory_mb, 1)
     nothing = grown_mb < MORE_MB and not any(value > 0 for value in grown.values())
     for kind in found.values():
-        nothing = nothing and not (kind.wrong or kind.orphans or kind.left or set(kind.exits) - ENDS)
+        nothing = nothing and not (kind.wrong or kind.orphans or kind.left)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine() | {"load": round(os.getloadavg()[2], 1)},  # of 15 minutes: others take their part
