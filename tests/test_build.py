@@ -3,6 +3,7 @@
 import errno
 import getpass
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -15,9 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from ltdata import output, pinned, shards
 from ltdata.build import Built, build, summary
@@ -217,6 +220,7 @@ def test_a_finished_build_is_verified_and_left_alone(finished: Path) -> None:
         (Spec("digits", 10), "imbalance factor 20.0, asked for 10.0"),
         (Spec("cifar10", 20), "source digits, asked for cifar10"),
     ],
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_another_build_is_refused_and_what_differs_is_named(finished: Path, other: Spec, difference: str) -> None:
     before = times(finished)
@@ -225,6 +229,52 @@ def test_another_build_is_refused_and_what_differs_is_named(finished: Path, othe
     assert refused.value.exit_code == 2
     assert times(finished) == before
     assert names(finished.parent) == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "difference"),
+    [
+        (lambda head: head["protocol"].update(name="own"), "protocol own, asked for ldam"),
+        (lambda head: head["protocol"].update(version=7), "version 7, asked for 1"),
+        (lambda head: head["source"].pop("verified"), "it does not say whether its source had the published digest"),
+        (lambda head: head["source"].update(verified=False), "without the published digest, --unverified not given"),
+    ],
+)
+def test_a_build_whose_header_says_otherwise_is_another_one(
+    edit: Callable[[dict[str, Any]], object], difference: str, finished: Path
+) -> None:
+    head = json.loads((finished / "manifest.json").read_text())
+    edit(head)
+    (finished / "manifest.json").write_text(json.dumps(head, indent=2, sort_keys=True) + "\n")
+    with pytest.raises(UsageError, match=rf"holds another build \((made from files )?{difference}\); choose"):
+        build(DIGITS, out=finished)
+
+
+def test_a_build_with_images_and_one_without_are_two(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"images stored, asked for left out\)"):
+        build(DIGITS, out=finished, manifest_only=True)
+    build(DIGITS, out=tmp_path / "rows", manifest_only=True)
+    assert build(DIGITS, out=tmp_path / "rows", manifest_only=True).reused
+    with pytest.raises(UsageError, match=r"images left out, asked for stored\)"):
+        build(DIGITS, out=tmp_path / "rows")
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_bar_counts_every_image_once(progress: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[Any] = []
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def __init__(self, **options: Any) -> None:
+            assert options.pop("disable") is (None if progress else True)  # None: on a terminal alone
+            super().__init__(file=io.StringIO(), **options)
+            bars.append(self)
+
+    monkeypatch.setattr("ltdata.build.tqdm", Bar)
+    built = build(DIGITS, out=tmp_path / "out", progress=progress)
+    images = sum(split.num_samples for split in built.manifest.splits.values())
+    assert [(bar.n, bar.total, bar.unit, bar.desc) for bar in bars] == [
+        (images, images, " images", "digits-lt-exp-if20")
+    ]
 
 
 def test_force_replaces_another_build(finished: Path, digits_lt: Built) -> None:

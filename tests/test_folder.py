@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import contents, names, photo, put, put_photos
 
-from ltdata.build import Built, build
+from ltdata.build import Built, build, summary
 from ltdata.errors import LtdataError, MismatchError, SourceMissingError, UsageError
 from ltdata.images import encoder
 from ltdata.lists import text_fault
@@ -631,6 +631,42 @@ def test_an_unchanged_folder_is_found_whole(pets: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in built.folder.rglob("*")} == before
     put(pets, {"cat/readme.txt": b"new, and no image"})
     assert natural(pets).reused
+
+
+def test_an_unchanged_folder_without_images_is_found_whole(pets: Path) -> None:
+    natural(pets, manifest_only=True)
+    assert natural(pets, manifest_only=True).reused
+
+
+def scaled(pets: Path) -> Built:
+    """Build with images made smaller, whose bytes are an encoder's."""
+    return build(Spec("folder", max_side_px=16), data_dir=pets, out=pets.parent / "out")
+
+
+def test_an_unchanged_folder_whose_images_were_scaled_is_found_whole(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert summary(scaled(pets))["longer_side_px"] == 16
+    assert scaled(pets).reused
+    put(pets, {"cat/1.jpg": photo(9)})
+    refused(UsageError, "cat/1.jpg has changed in the source since", lambda: scaled(pets))
+    monkeypatch.setattr("ltdata.images.encoder", lambda: "another, of whose bytes nothing is known")
+    assert scaled(pets).reused
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("Pets At Home", "Pets-At-Home"),
+        ("X-rays_X", "X-rays_X"),
+        (".hidden-", "hidden"),
+        ("ä", "folder"),
+        ("n" * 120, "n" * 100),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_data_set_is_named_after_its_folder(folder: str, name: str, tmp_path: Path) -> None:
+    assert natural(put_photos(tmp_path / folder, PETS), manifest_only=True).manifest.name == f"{name}-natural"
 
 
 @pytest.mark.parametrize(

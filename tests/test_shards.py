@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -301,6 +304,69 @@ def test_the_bytes_do_not_depend_on_the_hash_seed(
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     subprocess.run([*command, "--out", tmp_path / "again"], env=environment, check=True, capture_output=True)
     assert contents(tmp_path / "again") == contents(digits_lt.folder)
+
+
+@pytest.fixture
+def jobs() -> list[shards.ShardJob]:
+    """Make five shards of digits, of 20 images each."""
+    split = load_source("digits", Where()).splits["train"]
+    assert split.images is not None
+    rows = np.arange(20)
+    return [
+        shards.ShardJob(f"train/a-{number:06}.tar", rows, split.labels[taken], split.images.take(taken))
+        for number, taken in enumerate(np.arange(100).reshape(5, 20))
+    ]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 4, 9])
+def test_an_executor_writes_what_this_process_writes_a_few_ahead(
+    ahead: int, jobs: list[shards.ShardJob], tmp_path: Path
+) -> None:
+    told: list[str] = []
+    given = 0
+
+    def hand(job: shards.ShardJob) -> shards.ShardJob:
+        nonlocal given
+        given += 1
+        assert given - len(told) <= ahead
+        return job
+
+    (tmp_path / "theirs" / "train").mkdir(parents=True)
+    (tmp_path / "theirs" / "train" / ".a-000001.tar.4711.tmp").write_bytes(b"of a killed worker")
+    (tmp_path / "ours").mkdir()
+    here = shards.write_all([partial(hand, job) for job in jobs], tmp_path / "ours", on_shard=lambda _: told.append(""))
+    told, given = [], 0
+    with ThreadPoolExecutor(1) as executor:
+        there = shards.write_all(
+            [partial(hand, job) for job in jobs],
+            tmp_path / "theirs",
+            executor=executor,
+            ahead=ahead,
+            on_shard=lambda report: told.append(report.shard.path),
+        )
+    assert told == [job.path for job in jobs] == [report.shard.path for report in there]
+    assert [report.shard for report in there] == [report.shard for report in here]
+    assert contents(tmp_path / "theirs") == contents(tmp_path / "ours")
+    assert {report.offsets.dtype for report in there} == {report.sizes.dtype for report in there} == {np.dtype("int64")}
+
+
+def test_the_disk_begins_with_a_shard_before_it_is_whole(
+    jobs: list[shards.ShardJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of somewhat more than a given size, one after the other."""
+    parts: list[tuple[int, int]] = []
+
+    def flush(file: BinaryIO, start: int, end: int) -> None:
+        file.flush()
+        assert os.fstat(file.fileno()).st_size == end
+        parts.append((start, end))
+
+    monkeypatch.setattr(shards, "_FLUSH_BYTES", 2 * 5_120)  # of two images with labels and headers
+    monkeypatch.setattr(shards, "start_flush", flush)
+    report = shards.write(jobs[0], tmp_path)
+    assert {end - start for start, end in parts} == {3 * 5_120}
+    assert [start for start, _ in parts] == [0, *[end for _, end in parts[:-1]]]
+    assert [end for _, end in parts] == (report.offsets[3::3] - 3 * 512).tolist()
 
 
 class _Fatal:
