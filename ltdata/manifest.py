@@ -262,8 +262,8 @@ class Manifest:
             if names:
                 raise ValueError(f"{names[0]!r} is none of ltdata's names")
             again = json.loads(manifest.to_json().encode())  # a lone surrogate has no digest, and cannot be written
-            other = [key for key in record if key not in again or again[key] != record[key]]
-            if other:  # such as an optional key with a letter changed, which would be passed over
+            other = [key for key in record if key not in again or not _same(again[key], record[key])]
+            if other:  # such as an optional key with a letter changed, which would be passed over, or a count of 10.0
                 raise ValueError(f"{other[0]!r} is not as ltdata writes it")
             if manifest.view_of is not None and "\0" in manifest.view_of["path"].encode().decode():
                 raise ValueError("view_of names a path that no file can have")
@@ -321,6 +321,11 @@ def _split_record(split: Split) -> dict[str, Any]:
     if split.list_sha256 is None:
         del record["list_sha256"]
     return record
+
+
+def _same(one: object, other: object) -> bool:
+    """Compare JSON values, to which `true`, 1 and 1.0 are three, and NaN is none."""
+    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _text_or_none(value: object) -> str | None:

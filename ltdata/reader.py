@@ -77,7 +77,7 @@ def shard_plans(manifest: Manifest, split: str, samples: Samples) -> list[ShardP
     """Work out which rows lie in which shard, which follows from the rows; None where the manifest lists others."""
     listed = manifest.splits[split].shards
     seed = dict(manifest.protocol["params"]).get("seed", 0)
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if type(seed) is not int or not 0 <= seed < 2**32:
         return None
     plans = plan(
         split,

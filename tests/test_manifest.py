@@ -297,6 +297,19 @@ def test_a_value_of_another_type_is_refused(key: str, change: Any) -> None:
         Manifest.from_json(json.dumps(fields), origin="here")
 
 
+@pytest.mark.parametrize("other", [float, bool])
+@pytest.mark.parametrize("keys", [("num_samples",), ("class_counts", 0), ("shards", 0, "num_samples")], ids=str)
+def test_a_number_of_another_type_is_refused_even_if_it_is_equal(keys: tuple[Any, ...], other: type) -> None:
+    fields = json.loads(manifest_of({"train": [(0, 0)]}, images=True)[0].to_json())
+    place = fields["splits"]["train"]
+    for key in keys[:-1]:
+        place = place[key]
+    assert place[keys[-1]] == other(place[keys[-1]])
+    place[keys[-1]] = other(place[keys[-1]])
+    with pytest.raises(MismatchError, match="'splits' is not as ltdata writes it"):
+        Manifest.from_json(json.dumps(fields), origin="here")
+
+
 @pytest.mark.parametrize("key", sorted(json.loads(record())))
 def test_every_key_of_the_header_is_needed(key: str) -> None:
     fields = json.loads(record())
