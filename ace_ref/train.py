@@ -335,9 +335,10 @@ def command(
                 raise stopped
         if pending:
             raise StopError("stopped; what has ended is whole, the same command with --resume goes on", job.stopping())
-        if here.rank == 0 and as_json:
+    if here.rank == 0:
+        if as_json:
             click.echo(json.dumps(done if seeds is not None else done[0]))
-        elif here.rank == 0 and len(done) > 1:
+        elif len(done) > 1:
             click.echo(summary.table(summary.summarise(done)))
         if code := job.stopping():
             raise StopError("stopped after the end; the result is whole", code)

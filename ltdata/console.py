@@ -64,7 +64,10 @@ def _run(command: click.Command, name: str) -> int:
     except (MemoryError, RuntimeError, ImportError) as error:
         if not out_of_memory(error):
             raise
-        code = _complain(name, "out of memory; use a machine with more, or fewer images at once", LtdataError.exit_code)
+        said = f" ({one_line(str(error))})" if str(error) else ""  # a limit of threads has no other words
+        code = _complain(
+            name, f"out of memory{said}; use a machine with more, or fewer images at once", LtdataError.exit_code
+        )
     except OSError as error:
         place = error.filename or ("standard output" if error.errno in _FULL else "")  # files are named where they fail
         where = f"{place}: " if place else ""

@@ -19,7 +19,10 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 # Of torch and CUDA; of Python, which says no more of a thread; of the linker. "illegal memory access" is another matter
-_SHORT = ("out of memory", "allocate memory", "not enough memory", "can't start new thread", "failed to map segment")
+_SHORT = (
+    "out of memory", "allocate memory", "not enough memory", "bad_alloc", "can't start new thread",
+    "failed to map segment",
+)  # fmt: skip
 
 
 def escaped(text: str) -> str:
@@ -42,7 +45,7 @@ def out_of_memory(error: BaseException) -> bool:
     >>> out_of_memory(ImportError("libgomp.so.1: failed to map segment from shared object"))
     True
     """
-    if isinstance(error, LtdataError):
+    if isinstance(error, LtdataError) or "static TLS" in str(error):  # the linker's, of the order of imports
         return False
     return isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT)
 

@@ -229,7 +229,7 @@ class Manifest:
             MismatchError: the text is not a manifest this version can read.
         """
         try:
-            record = json.loads(text)
+            record = json.loads(text, parse_constant=_refuse_constant)
             if record["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema_version {record['schema_version']!r}, this ltdata reads {SCHEMA_VERSION}")
             storage, view_of, class_groups = (record.get(name) for name in ("storage", "view_of", "class_groups"))
@@ -323,8 +323,13 @@ def _split_record(split: Split) -> dict[str, Any]:
     return record
 
 
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON has not."""
+    raise ValueError(f"{name} is no JSON")
+
+
 def _same(one: object, other: object) -> bool:
-    """Compare JSON values, to which `true`, 1 and 1.0 are three, and NaN is none."""
+    """Compare JSON values, to which `true`, 1 and 1.0 are three."""
     return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 

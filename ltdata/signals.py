@@ -154,13 +154,15 @@ def noted(*numbers: int) -> Iterator[list[int]]:
     here = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (numbers or CODES) if here}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, note)
     try:
+        for number in before:
+            signal.signal(number, note)
         yield came
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in reversed(
+            before
+        ):  # SIGINT is the last, since in a notebook it may come between the two, and raise
+            signal.signal(number, before[number])
 
 
 @contextmanager

@@ -42,6 +42,7 @@ sys.path[:0] = [str(REPO), str(REPO / "benchmarks")]
 
 from contest import machine, tree, versions  # noqa: E402 - a folder beside this one
 
+from ltdata.errors import LtdataError  # noqa: E402
 from ltdata.files import sha256_file  # noqa: E402
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -54,6 +55,7 @@ WARM = 0.1  # of the runs, after which this process holds what it always will
 MORE_MB = 50  # that the allocator may take after it: a training alone takes as much
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}  # or 0, of one that had ended
 PRESSED = ("KeyboardInterrupt", "Abort", "StopError")  # what Ctrl-C becomes here: Python's, click's, the trainer's
+LYING = ("in_temporary_folder", "in_shared_memory")
 COMPILED = "torchinductor_"  # what the folder of temporary files may hold: torch's, which it makes when imported
 
 
@@ -142,7 +144,7 @@ def soak(work: Path, builds: int, trainings: int, draw: random.Random) -> dict[s
     import torch
 
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started, there = time.monotonic(), names(SHARED)
     shards = work / "digits"
     jobs = {"builds": build_job(), "trainings": training_job(shards)}
     clean = {"builds": work / "clean-build", "trainings": work / "clean-training"}
@@ -181,10 +183,14 @@ def soak(work: Path, builds: int, trainings: int, draw: random.Random) -> dict[s
             print(f"\r{number + 1} of {len(order)}", end="", file=sys.stderr)
     counted.append((len(order), held(work)))
     report = summary(found, counted, time.monotonic() - started)
-    left = {"in_temporary_folder": work / "tmp", "in_shared_memory": SHARED}
-    lying = {name: sorted(path.name for path in place.iterdir()) for name, place in left.items()}
+    lying = dict(zip(LYING, (names(work / "tmp"), [name for name in names(SHARED) if name not in there]), strict=True))
     clear = not lying["in_shared_memory"] and all(n.startswith(COMPILED) for n in lying["in_temporary_folder"])
     return report | lying | {"nothing_wrong": report["nothing_wrong"] and clear}
+
+
+def names(folder: Path) -> list[str]:
+    """List what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def build_job() -> Job:
@@ -294,6 +300,7 @@ def as_commands(job: Job, out: Path, clean_s: float, found: Kind, draw: random.R
         if code not in ({0, ENDS[number]} if alive else {0}):
             found.wrong.append(f"exit code {code} of a command that met {met}")
         found.orphans += outlived(pid)  # which ends it too, if it hangs
+        process.kill()
         process.join()
         process.close()
         again = job.again
@@ -370,7 +377,12 @@ def pressed(seconds: float) -> Iterator[None]:
 def check(job: Job, out: Path, clean: Path, found: Kind) -> None:
     """Compare an output with the clean one, note what lies beside it, and remove both."""
     found.runs += 1
-    here, wanted = job.digest(out) if out.exists() else {}, job.digest(clean)
+    try:
+        here = job.digest(out) if out.exists() else {}
+    except (OSError, ValueError, LtdataError) as error:
+        found.wrong.append(f"{out.name}: {error}")
+        here = {}
+    wanted = job.digest(clean)
     found.wrong += [path for path in {*here, *wanted} if here.get(path) != wanted.get(path)]
     found.left += [path.name for path in out.parent.iterdir() if path != out]
     shutil.rmtree(out.parent)
@@ -424,11 +436,12 @@ def as_text(report: dict[str, Any]) -> str:
         kind = report[name]
         met = ", ".join(f"{count} {what}" for what, count in kind["interruptions"].items())
         lines.append(f"{name}: {kind['runs']} done, interrupted: {met}; exit codes {kind['exits']}")
-        lines.append(f"  other bytes {len(kind['wrong'])}, orphans {kind['orphans']}, left beside {len(kind['left'])}")
-    names = list(report["held"][0])
+        lines.append(f"  wrong {kind['wrong'] or 0}, orphans {kind['orphans']}, left beside {len(kind['left'])}")
+    columns = list(report["held"][0])
     lines.append("")
-    lines.append("".join(f"{name:>17}" for name in names))
-    lines += ["".join(f"{each[name]:>17}" for name in names) for each in report["held"]]
+    lines.append("".join(f"{name:>17}" for name in columns))
+    lines += ["".join(f"{each[name]:>17}" for name in columns) for each in report["held"]]
+    lines += [f"{name.replace('_', ' ')}: {report[name] or 'nothing'}" for name in LYING]
     lines.append(f"nothing wrong: {report['nothing_wrong']}, {report['seconds']} s")
     return "\n".join(lines)
 

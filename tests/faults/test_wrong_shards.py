@@ -47,7 +47,9 @@ BREAKS = (
         " or json.dumps(one, sort_keys=True) ==",
         only="another and type",
     ),
-    Break("ltdata/reader.py", "    if type(seed) is not int", "    if not isinstance(seed, int)", only="another and type"),
+    Break(
+        "ltdata/reader.py", "    if type(seed) is not int", "    if not isinstance(seed, int)", only="another and type"
+    ),
     Break("ltdata/reader.py", "    if found != shard.sha256:", "    if False:", only="wrong_is_named"),
     Break("ltdata/manifest.py", "not np.array_equal(counts, split.class_counts)", "False", only="wrong_is_named"),
     Break("ltdata/reader.py", 'whole.content_sha256 != manifest.view_of["content_sha256"] or ', "", only="view"),
