@@ -310,13 +310,13 @@ def test_a_number_of_another_type_is_refused_even_if_it_is_equal(keys: tuple[Any
         Manifest.from_json(json.dumps(fields), origin="here")
 
 
-@pytest.mark.parametrize("constant", [float("nan"), float("inf"), -float("inf")], ids=str)
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize("key", ["source", "protocol", "created_by"])
-def test_what_json_has_no_number_for_is_refused(key: str, constant: float) -> None:
+def test_what_json_has_no_number_for_is_refused(key: str, constant: str) -> None:
     fields = json.loads(record())
-    fields[key]["version"] = constant
-    with pytest.raises(MismatchError, match="is no JSON"):
-        Manifest.from_json(json.dumps(fields), origin="here")
+    fields[key]["version"] = "?"
+    with pytest.raises(MismatchError, match="not JSON compliant"):
+        Manifest.from_json(json.dumps(fields).replace('"?"', constant), origin="here")
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(record())))
