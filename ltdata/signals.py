@@ -5,7 +5,7 @@ A command goes through four stages:
 - It imports modules, and has written nothing: a signal ends it at once. An exception, as Python's own handler raises
   it, would come out of the middle of any import, where numpy and torch may lose it or make another of it.
 - It works: a signal is an exception, so that every block on the way out tidies up. Where such an exception is lost,
-  as in the middle of an import or of a `__del__`, it comes a little later.
+  as in the middle of an import or of a `__del__`, it comes a little later; one more meanwhile ends it at once.
 - It leaves, on its way out: one more signal ends it at once.
 - It is over: a signal changes nothing, the exit code has been decided; a second does not wait for Python to tidy up.
 
@@ -159,9 +159,7 @@ def noted(*numbers: int) -> Iterator[list[int]]:
             signal.signal(number, note)
         yield came
     finally:
-        for number in reversed(
-            before
-        ):  # SIGINT is the last, since in a notebook it may come between the two, and raise
+        for number in reversed(before):  # SIGINT last: in a notebook, one that comes between the two raises
             signal.signal(number, before[number])
 
 

@@ -232,10 +232,10 @@ def trained(folder: Path) -> dict[str, str]:
 
     record = json.loads((folder / "result.json").read_text())
     timeless = {key: value for key, value in record.items() if "second" not in key}
-    names = {re.sub(r"events\..*", "events", path): digest for path, digest in contents(folder).items()}
-    steady = {path: digest for path, digest in names.items() if path.endswith(".safetensors") and "/" not in path}
-    logs = {path: "" for path in names if path not in steady and not path.startswith("checkpoints/")}
-    newest = max(path for path in names if path.startswith("checkpoints/"))  # the one before may be of the interruption
+    made = {re.sub(r"events\..*", "events", path): digest for path, digest in contents(folder).items()}
+    steady = {path: digest for path, digest in made.items() if path.endswith(".safetensors") and "/" not in path}
+    logs = {path: "" for path in made if path not in steady and not path.startswith("checkpoints/")}
+    newest = max(path for path in made if path.startswith("checkpoints/"))  # the one before may be of the interruption
     checkpoint, progress = load_progress(folder / newest)
     if progress is None:
         raise ValueError(f"{newest}: no training goes on from it")
