@@ -45,6 +45,7 @@ class Progress:
         seconds: of training so far.
         loss_sum: over those steps, per expert.
         history: a record per epoch.
+        computed_on: `devices.computer`, one after the other.
         tensors: of the training, see above.
     """
 
@@ -53,6 +54,7 @@ class Progress:
     seconds: float = 0.0
     loss_sum: tuple[float, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
+    computed_on: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,9 @@ class Progress:
             raise ValueError(f"loss_sum {self.loss_sum!r:.80}, seconds {self.seconds!r}: finite numbers are needed")
         if not records or [record["epoch"] for record in self.history] != list(range(1, self.epoch + 1)):
             raise ValueError(f"history: a record of each of its {self.epoch} epochs is needed")
+        computers = type(self.computed_on) is tuple and all(type(each) is str for each in self.computed_on)
+        if not computers or not all(map(str.isprintable, self.computed_on)):
+            raise ValueError("computed_on: a list of lines that can be shown is needed")
 
 
 @dataclass(frozen=True)

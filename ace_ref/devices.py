@@ -81,4 +81,11 @@ def device_name(device: torch.device) -> str:
     with suppress(OSError):  # only Linux has it
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() + ", " for line in lines if line.startswith("model name")), "")
-    return f"cpu ({model}{platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({model}{platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def computer(device: torch.device, processes: int) -> str:
+    """Name all that a training's bytes depend on beside its recipe, split and seed: one line."""
+    several = f"{processes} processes on " if processes > 1 else ""
+    return f"{several}{device_name(device)}, torch {torch.__version__}"

@@ -108,4 +108,6 @@ def described(result: Mapping[str, Any]) -> str:
         f"{result['parameters']:,} parameters, {result['flops_per_image'] / 1e6:.1f} MFLOP per image, "
         f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
     )
+    if len(computers := result.get("computed_on", [])) > 1:
+        lines.append(f"computed on {', then on '.join(computers)}")
     return "\n".join(lines)

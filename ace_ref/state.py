@@ -39,6 +39,7 @@ class Training:
         seconds: of training so far, evaluation not counted.
         loss_sum: over those steps, (expert,).
         history: a record per epoch: epoch, lr, loss, seconds, and what was measured.
+        computed_on: `devices.computer`, one after the other.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Training:
     seconds: float = 0.0
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(0))
     history: list[dict[str, Any]] = field(default_factory=list)
+    computed_on: list[str] = field(default_factory=list)
 
     def evaluated(self) -> Checkpoint:
         """Return the network to evaluate: the average where there is one."""
@@ -74,7 +76,9 @@ class Training:
         if self.average is not None:
             tensors |= {f"trained:{name}": tensor for name, tensor in self.model.state_dict().items()}
         sums = tuple(self.loss_sum.tolist())
-        return Progress(self.epoch, self.step, self.seconds, sums, tuple(self.history), tensors)
+        return Progress(
+            self.epoch, self.step, self.seconds, sums, tuple(self.history), tuple(self.computed_on), tensors
+        )
 
 
 def begin(recipe: Recipe, manifest: Manifest, training: Split, *, seed: int = 0) -> Training:
@@ -143,6 +147,7 @@ def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> No
     training.epoch, training.step, training.seconds = progress.epoch, progress.step, progress.seconds
     training.loss_sum = torch.tensor(progress.loss_sum, device=next(training.model.parameters()).device)
     training.history = list(progress.history)
+    training.computed_on = list(progress.computed_on) or ["a computer not named"]  # checkpoints before 2026-11-28
 
 
 def _check_place(training: Training, progress: Progress) -> None:

@@ -86,6 +86,11 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             run_folder.set_aside(refused)
         elif first:
             run_folder.clear(folder)
+        here = devices.computer(job.device, job.ranks.world)
+        if training.computed_on[-1:] != [here]:
+            if first and training.computed_on:
+                _say_moved(training.computed_on[-1], here)
+            training.computed_on.append(here)
         log = Log(folder) if first else None
         if log is not None:
             log.write(training.history)  # a run may have been killed between its last checkpoint and this
@@ -118,6 +123,15 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
         if first:
             run_folder.write_result(folder, training, result)
         return result
+
+
+def _say_moved(before: str, here: str) -> None:
+    """Tell that a training goes on elsewhere: sums are taken in another order there, and rounded otherwise."""
+    click.echo(
+        f"ace_ref.train: so far computed on {before}; going on with {here}: not to the same bytes as if it had not "
+        "been stopped; the result names both",
+        err=True,
+    )
 
 
 def side_by_side(
@@ -192,6 +206,7 @@ def make_result(training: Training, job: Job) -> dict[str, Any]:
         "seconds": round(training.seconds, 2),
         "images_per_second": round(seen / training.seconds, 1),
         "device": devices.device_name(job.device),
+        "computed_on": training.computed_on,
         "processes": job.ranks.world,
         "together": job.together,
         "versions": results.versions(),

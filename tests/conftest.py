@@ -64,7 +64,8 @@ def interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Keep torch to one thread: these networks are small, and threads that wait for each other cost far more."""
+    """Keep torch to one thread, in processes that tests start too: threads that wait for each other cost far more."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     with suppress(ImportError):
         import torch
 

@@ -21,7 +21,7 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
         sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes,
         *arguments,
     ]  # fmt: skip
-    settings = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         list(map(str, command)), env=settings, capture_output=True, text=True, check=False, timeout=LIMIT_S
     )

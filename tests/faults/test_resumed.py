@@ -1,6 +1,7 @@
 """Trainings that are stopped, killed, and resumed, anywhere and again and again: the bytes of one that was not."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 from ace_ref import trainer
 from faults.breaks import Break
@@ -25,6 +27,7 @@ from faults.trainings import (
     fails,
     options,
     ranks,
+    record,
     run,
     same,
     served,
@@ -41,6 +44,12 @@ BREAKS = (
     Break(_STATE, "training.loss_sum = torch.tensor(progress", "_ = torch.tensor(progress", "bitten"),
     Break(_STATE, "    training.history = list(progress.history)\n", "", "killed_anywhere"),
     Break("ace_ref/dataset.py", "enumerate(split.augmented(draws, recipe, start=start", _NO_START, "by_a_signal"),
+    Break(
+        _STATE,
+        "training.computed_on = list(progress.computed_on) or",
+        "training.computed_on = [] and",
+        "another_number",
+    ),
     Break("ace_ref/run_folder.py", ', *place.glob(".*.tmp")', "", "began_to_write"),
     Break("ace_ref/train.py", "            log.write(training.history)  #", "            pass  #", "killed_anywhere"),
 )
@@ -128,7 +137,8 @@ def test_stopped_by_a_signal_in_any_step_it_goes_on_to_the_same_bytes(
     if step < EPOCHS * steps:
         stopped(done, number, step if step % steps else step + 1, steps)
         fails(run(line), 2, "unfinished training", "--resume")
-    assert run([*line, "--resume"]).code == 0
+    done = run([*line, "--resume"])
+    assert (done.code, done.stderr) == (0, "")
     same(tmp_path / "r", never_stopped(*more))
     tried()
 
@@ -167,6 +177,54 @@ def test_of_several_seeds_each_goes_on_to_the_same_bytes(built, never_stopped, t
     assert run([*line, "--resume"]).code == 0
     for seed in range(3):
         same(tmp_path / "r" / f"seed{seed}", never_stopped("--seed", str(seed)))
+    tried()
+
+
+# --- elsewhere
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads: sums are taken in another order with each number, and rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_with_another_number_of_threads_it_says_so_and_the_result_names_both(built, tmp_path, step):
+    line = options(built, tmp_path / "r")
+    with signalled(step, signal.SIGTERM):
+        assert run(line).code == 143
+    with threads(2), signalled(1, signal.SIGTERM):
+        done = run([*line, "--resume"])
+    said, ended = done.stderr.splitlines()
+    words = r"ace_ref.train: so far computed on (.*); going on with (.*): not to the same bytes"
+    computers = re.match(words, said)
+    assert "stopped after step" in ended
+    with threads(2):
+        done = run([*line, "--resume"])
+    assert (done.code, done.stderr) == (0, "")  # said once
+    one, two = record(tmp_path / "r")["computed_on"]
+    assert computers is not None
+    assert computers.groups() == (one, two)
+    assert one == two.replace("2 threads", "1 thread") != two
+    assert f"\ncomputed on {one}, then on {two}\n" in done.stdout
+    tried()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_with_as_many_threads_it_goes_on_to_the_same_bytes_in_silence(built, tmp_path, number):
+    with threads(number):
+        assert run(options(built, tmp_path / "whole")).code == 0
+        line = options(built, tmp_path / "r")
+        with signalled(5, signal.SIGINT):
+            assert run(line).code == 130
+        done = run([*line, "--resume"])
+    assert (done.code, done.stderr) == (0, "")
+    assert len(record(tmp_path / "r")["computed_on"]) == 1
+    same(tmp_path / "r", tmp_path / "whole")
     tried()
 
 

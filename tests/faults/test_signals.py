@@ -107,7 +107,6 @@ def started(*command: object, folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as the tests' own process trains
     )
     while not has(mask(process.pid, "SigCgt"), signal.SIGTERM) and process.poll() is None:
         time.sleep(0.0005)

@@ -56,11 +56,8 @@ def _work(words: tuple[str, ...], folder: str, start: Barrier, sent: Connection,
     os.chdir(folder)
     command, name = cli, "ltdata"
     if module:
-        import torch
-
         from ace_ref import train
 
-        torch.set_num_threads(1)  # as the tests' own process has it
         command, name = train.command, "ace_ref.train"
     sys.argv = [name, *words]
     out, err = io.StringIO(), io.StringIO()

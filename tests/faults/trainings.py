@@ -157,15 +157,12 @@ def begin(arguments: Sequence[str], place: Path, *, spoil: Spoil | None = None, 
 
 
 def _command(arguments: list[str], place: Path, spoil: Spoil | None, environment: dict[str, str]) -> None:
-    import torch
-
     from ace_ref import train
 
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     os.environ.update(environment)
-    torch.set_num_threads(1)
     if spoil is not None:
         spoil()
     sys.argv = ["ace_ref.train", *arguments]
