@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m ace_ref.evaluate --shards $(OUT)/$(SPLIT) --checkpoint $(OUT)/ace/model.safetensors
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/.installed
 	cd tests && $(abspath $(BIN))/python -m faults --json ../results/faults.json

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +15,14 @@ from ltdata.spec import Spec
 REPO = Path(__file__).parent.parent
 # Of root, and of Windows, where chmod takes no right to read away
 READS_EVERYTHING = not hasattr(os, "geteuid") or os.geteuid() == 0
+# For torch, in processes that tests start too: these networks are small, and threads that wait for each other cost more
+os.environ["OMP_NUM_THREADS"] = "1"
 SHARED = Path(os.environ.get("LTDATA_SHARED", REPO.parent / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the README, whose commands take longest: at the end the other worker would have nothing to do."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 def _unpack(out: Path, *options: str) -> Path:
@@ -60,16 +66,6 @@ def interruptible() -> None:
     """Let processes that tests start be interrupted: the background job of a shell ignores that, and so would they."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Keep torch to one thread, in processes that tests start too: threads that wait for each other cost far more."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with suppress(ImportError):
-        import torch
-
-        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -228,6 +228,19 @@ def test_with_as_many_threads_it_goes_on_to_the_same_bytes_in_silence(built, tmp
     tried()
 
 
+@pytest.mark.skipif(not WHOLE, reason="takes long; in make faults")
+def test_in_another_number_of_processes_the_first_says_so(built, tmp_path):
+    line = options(built, tmp_path / "r")
+    with signalled(2, signal.SIGTERM):
+        assert run(line).code == 143
+    first, second = ranks(2, lambda _: [*line, "--resume"])
+    assert (first.code, second.code, second.stderr) == (0, 0, "")
+    assert "; going on with 2 processes on cpu (" in first.stderr
+    one, two = record(tmp_path / "r")["computed_on"]
+    assert two == f"2 processes on {one}"
+    tried()
+
+
 # --- killed
 
 
