@@ -45,7 +45,7 @@ class Progress:
         seconds: of training so far.
         loss_sum: over those steps, per expert.
         history: a record per epoch.
-        computed_on: `devices.computer`, one after the other.
+        computed_on: the computers that have trained it, in order, as `devices.computers` names them.
         tensors: of the training, see above.
     """
 
@@ -73,7 +73,7 @@ class Progress:
         if not records or [record["epoch"] for record in self.history] != list(range(1, self.epoch + 1)):
             raise ValueError(f"history: a record of each of its {self.epoch} epochs is needed")
         computers = type(self.computed_on) is tuple and all(type(each) is str for each in self.computed_on)
-        if not computers or not all(map(str.isprintable, self.computed_on)):
+        if not computers or not all(each and each.isprintable() for each in self.computed_on):
             raise ValueError("computed_on: a list of lines that can be shown is needed")
 
 

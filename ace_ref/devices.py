@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -79,13 +81,28 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     model = ""
     with suppress(OSError):  # only Linux has it
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next((line.partition(":")[2].strip() + ", " for line in lines if line.startswith("model name")), "")
     threads = torch.get_num_threads()
+    model = "".join(letter for letter in model if letter.isprintable())  # a hypervisor may say anything
     return f"cpu ({model}{platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 
-def computer(device: torch.device, processes: int) -> str:
-    """Name all that a training's bytes depend on beside its recipe, split and seed: one line."""
-    several = f"{processes} processes on " if processes > 1 else ""
-    return f"{several}{device_name(device)}, torch {torch.__version__}"
+def computer(device: torch.device) -> str:
+    """Name what is known to change a training's bytes beside its recipe, split and seed.
+
+    A virtual machine's processor may be named like another; its vector instructions tell most of them apart.
+    """
+    vectors = f", {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else ""
+    return f"{device_name(device)}{vectors}, torch {torch.__version__}"
+
+
+def computers(names: Sequence[str]) -> str:
+    """Name the computers of all ranks in one line, given that of each.
+
+    >>> computers(["cpu A"]), computers(["cpu A", "cpu A", "cpu B"])
+    ('cpu A', '2 x cpu A + 1 x cpu B')
+    """
+    if len(names) == 1:
+        return names[0]
+    return " + ".join(f"{count} x {name}" for name, count in Counter(names).items())

@@ -88,18 +88,7 @@ def agree(named: Mapping[str, Any], ranks: Ranks) -> None:
     Raises:
         UsageError: one has other values than the first; on every rank.
     """
-    if ranks.world == 1:
-        return
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    text = torch.frombuffer(bytearray(json.dumps(named).encode()), dtype=torch.uint8).to(device)
-    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(ranks.world)]
-    dist.all_gather(lengths, torch.tensor([len(text)], device=device))
-    longest = int(torch.stack(lengths).max())
-    texts = [torch.empty(longest, dtype=torch.uint8, device=device) for _ in lengths]
-    dist.all_gather(texts, nn.functional.pad(text, (0, longest - len(text))))
-    first, *others = (
-        json.loads(bytes(found[: int(length)].tolist())) for found, length in zip(texts, lengths, strict=True)
-    )
+    first, *others = every(named, ranks)
     for rank, other in enumerate(others, start=1):
         differing = [name for name in {**first, **other} if other.get(name) != first.get(name)]
         if differing:
@@ -107,6 +96,20 @@ def agree(named: Mapping[str, Any], ranks: Ranks) -> None:
             raise UsageError(
                 f"rank {rank} has {shown}, as rank 0; start all with one command, on the same shards and output folder"
             )
+
+
+def every(value: Any, ranks: Ranks) -> list[Any]:
+    """Return the values of all ranks, in their order; they are such that JSON can hold them."""
+    if ranks.world == 1:
+        return [value]
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(ranks.world)]
+    dist.all_gather(lengths, torch.tensor([len(text)], device=device))
+    longest = int(torch.stack(lengths).max())
+    texts = [torch.empty(longest, dtype=torch.uint8, device=device) for _ in lengths]
+    dist.all_gather(texts, nn.functional.pad(text, (0, longest - len(text))))
+    return [json.loads(bytes(found[: int(length)].tolist())) for found, length in zip(texts, lengths, strict=True)]
 
 
 def gather(values: Tensor, ranks: Ranks) -> Tensor:

@@ -39,7 +39,7 @@ class Training:
         seconds: of training so far, evaluation not counted.
         loss_sum: over those steps, (expert,).
         history: a record per epoch: epoch, lr, loss, seconds, and what was measured.
-        computed_on: `devices.computer`, one after the other.
+        computed_on: the computers that have trained it, in order, as `devices.computers` names them.
     """
 
     recipe: Recipe
@@ -147,7 +147,7 @@ def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> No
     training.epoch, training.step, training.seconds = progress.epoch, progress.step, progress.seconds
     training.loss_sum = torch.tensor(progress.loss_sum, device=next(training.model.parameters()).device)
     training.history = list(progress.history)
-    training.computed_on = list(progress.computed_on) or ["a computer not named"]  # checkpoints before 2026-11-28
+    training.computed_on = list(progress.computed_on) or ["an unknown computer"]  # of a checkpoint without
 
 
 def _check_place(training: Training, progress: Progress) -> None:

@@ -120,6 +120,9 @@ def _check(result: Mapping[str, Any]) -> None:
         raise ValueError(f"schema_version {version!r}, this ace_ref reads {SCHEMA_VERSION}")
     if type(seed) is not int or seed < 0:
         raise ValueError(f"seed {seed!r}")
+    computers = result.get("computed_on", [])
+    if type(computers) is not list or not all(type(each) is str and each.isprintable() for each in computers):
+        raise ValueError("computed_on: a list of lines that can be shown is needed")
     epochs, losses, tested, overall = curves(result)
     if not epochs or not all(type(epoch) is int for epoch in [*epochs, *tested]):
         raise ValueError("history: no epochs")

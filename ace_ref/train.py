@@ -50,6 +50,7 @@ class Job:
     evaluated_on: str
     eval_every: int
     ranks: Ranks
+    computer: str
     resume: bool
     force: bool
     progress: bool
@@ -86,11 +87,8 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
             run_folder.set_aside(refused)
         elif first:
             run_folder.clear(folder)
-        here = devices.computer(job.device, job.ranks.world)
-        if training.computed_on[-1:] != [here]:
-            if first and training.computed_on:
-                _say_moved(training.computed_on[-1], here)
-            training.computed_on.append(here)
+        if training.epoch < job.recipe.epochs:
+            _compute_here(training, job, folder)
         log = Log(folder) if first else None
         if log is not None:
             log.write(training.history)  # a run may have been killed between its last checkpoint and this
@@ -125,13 +123,17 @@ def train(job: Job, folder: Path, seed: int) -> Generator[None, None, dict[str, 
         return result
 
 
-def _say_moved(before: str, here: str) -> None:
-    """Tell that a training goes on elsewhere: sums are taken in another order there, and rounded otherwise."""
-    click.echo(
-        f"ace_ref.train: so far computed on {before}; going on with {here}: not to the same bytes as if it had not "
-        "been stopped; the result names both",
-        err=True,
-    )
+def _compute_here(training: Training, job: Job, folder: Path) -> None:
+    """Note which computer trains from here on, and say so where another did before: it may round otherwise."""
+    if training.computed_on[-1:] == [job.computer]:
+        return
+    if training.computed_on and job.ranks.rank == 0:
+        click.echo(
+            f"ace_ref.train: {folder}: last trained on {training.computed_on[-1]:.300}; going on with {job.computer}: "
+            "perhaps not to the same bytes as without the stop; the result names each",
+            err=True,
+        )
+    training.computed_on.append(job.computer)
 
 
 def side_by_side(
@@ -265,7 +267,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; begin if there is none.")
 @click.option("--force", is_flag=True, help="Write over another training, or over an unfinished one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages; errors and data only.")
+@click.option("--quiet", is_flag=True, help="No progress, no messages; warnings, errors and data only.")
 def command(
     shards: str,
     method: str,
@@ -333,9 +335,10 @@ def command(
             kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
             images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
         came = stack.enter_context(signals.noted()) if alone else []
+        names = devices.computers(ranks.every(devices.computer(chosen), here))
         job = Job(
-            name, recipe, manifest, images, evaluated_on, eval_every, here, resume, force, not quiet, graph, together,
-            stopping=lambda: signals.CODES[came[0]] if came else 0,
+            name, recipe, manifest, images, evaluated_on, eval_every, here, names, resume, force, not quiet, graph,
+            together, stopping=lambda: signals.CODES[came[0]] if came else 0,
         )  # fmt: skip
         done: list[dict[str, Any]] = []
         pending = list(folders.items())

@@ -252,6 +252,7 @@ DAMAGED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {  # a word of the re
     "a loss sum that is infinite": ("loss_sum", progress(loss_sum=[1.0, float("inf"), 1.0])),
     "a loss sum of two": ("loss_sum", progress(loss_sum=[1.0, 1.0])),
     "a computer that paints": ("computed_on", progress(computed_on=["\x1b[31mcpu"])),
+    "a computer without a name": ("computed_on", progress(computed_on=[""])),
     "a computer of text": ("computed_on", progress(computed_on="cpu")),
     "a computer of a number": ("computed_on", progress(computed_on=[2])),
     "no history": ("history", progress(history=[])),
@@ -543,6 +544,8 @@ GARBLED: dict[str, Callable[[bytes], bytes]] = {
     "seconds of text": fields(seconds="long"),
     "parameters that are none": fields(parameters=None),
     "a recipe of another world": fields(recipe={"lr": 1}),
+    "a computer that paints": fields(computed_on=["\x1b[31mcpu", "cpu"]),
+    "a computer of text": fields(computed_on="cpu"),
     "a history of numbers": fields(history=[1, 2]),
 }  # fmt: skip
 

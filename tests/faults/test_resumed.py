@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from unittest import mock
 import pytest
 import torch
 
-from ace_ref import trainer
+from ace_ref import train, trainer
 from faults.breaks import Break
 from faults.effort import WHOLE, thin, tried
 from faults.trainings import (
@@ -188,29 +189,69 @@ def threads(number: int) -> Iterator[None]:
     """Compute with so many threads: sums are taken in another order with each number, and rounded otherwise."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("step", [2, 5])
-def test_with_another_number_of_threads_it_says_so_and_the_result_names_both(built, tmp_path, step):
+def moved(done: Ended) -> list[tuple[str, str, str]]:
+    """List (folder, before, here) of the lines that say where a training goes on."""
+    words = r"ace_ref.train: (.*): last trained on (.*); going on with (.*): perhaps not to the same bytes as without"
+    return re.findall(f"^{words} the stop; the result names each$", done.stderr, re.MULTILINE)
+
+
+def test_with_another_number_of_threads_it_says_so_each_time_and_the_result_names_each(built, tmp_path):
     line = options(built, tmp_path / "r")
-    with signalled(step, signal.SIGTERM):
-        assert run(line).code == 143
+    with signalled(2, signal.SIGTERM):
+        first = run(line)
     with threads(2), signalled(1, signal.SIGTERM):
-        done = run([*line, "--resume"])
-    said, ended = done.stderr.splitlines()
-    words = r"ace_ref.train: so far computed on (.*); going on with (.*): not to the same bytes"
-    computers = re.match(words, said)
-    assert "stopped after step" in ended
+        second = run([*line, "--resume"])
+    with threads(2), signalled(1, signal.SIGTERM):
+        third = run([*line, "--resume"])
+    last = run([*line, "--resume", "--quiet"])
+    assert [done.code for done in (first, second, third, last)] == [143, 143, 143, 0]
+    one, two, again = record(tmp_path / "r")["computed_on"]
+    assert one == again == two.replace("2 threads", "1 thread") != two
+    assert torch.__version__ in one
+    assert [moved(done) for done in (first, second, third, last)] == [
+        [], [(str(tmp_path / "r"), one, two)], [], [(str(tmp_path / "r"), two, one)],
+    ]  # fmt: skip
+    assert f"\ntrained on {one}, then on {two}, then on {one}\n" in last.stdout
+    tried()
+
+
+def test_of_several_seeds_each_that_has_begun_says_so(built, tmp_path):
+    line = options(built, tmp_path / "r", "--seeds", "0,1,2", "--together", "2")
+    with signalled(3, signal.SIGTERM):
+        assert run(line).code == 143
     with threads(2):
         done = run([*line, "--resume"])
-    assert (done.code, done.stderr) == (0, "")  # said once
-    one, two = record(tmp_path / "r")["computed_on"]
-    assert computers is not None
-    assert computers.groups() == (one, two)
-    assert one == two.replace("2 threads", "1 thread") != two
-    assert f"\ncomputed on {one}, then on {two}\n" in done.stdout
+    assert done.code == 0
+    assert [Path(folder).name for folder, _, _ in moved(done)] == ["seed0", "seed1"]
+    assert [len(record(tmp_path / "r" / f"seed{seed}")["computed_on"]) for seed in range(3)] == [2, 2, 1]
+    tried()
+
+
+def test_where_only_the_evaluation_is_left_it_has_not_moved(built, never_stopped, tmp_path):
+    line = options(built, tmp_path / "r")
+    with signalled(LAST, signal.SIGTERM):
+        assert run(line).code == 143
+    with threads(2):
+        done = run([*line, "--resume"])
+    assert (done.code, done.stderr) == (0, "")
+    assert len(record(tmp_path / "r")["computed_on"]) == 1
+    tried()
+
+
+def test_a_checkpoint_that_names_no_computer_may_be_of_another(built, tmp_path):
+    """Written before checkpoints named one."""
+    line = options(built, tmp_path / "r")
+    with mock.patch.object(train, "_compute_here"), signalled(2, signal.SIGTERM):
+        assert run(line).code == 143
+    done = run([*line, "--resume"])
+    before, here = record(tmp_path / "r")["computed_on"]
+    assert (before, moved(done)) == ("an unknown computer", [(str(tmp_path / "r"), before, here)])
     tried()
 
 
@@ -228,16 +269,25 @@ def test_with_as_many_threads_it_goes_on_to_the_same_bytes_in_silence(built, tmp
     tried()
 
 
+def other_threads(rank: int) -> None:
+    if int(os.environ["RANK"]) == rank:
+        torch.set_num_threads(2)
+
+
 @pytest.mark.skipif(not WHOLE, reason="takes long; in make faults")
-def test_in_another_number_of_processes_the_first_says_so(built, tmp_path):
+def test_in_another_number_of_processes_or_where_one_is_elsewhere_the_first_says_so(built, tmp_path):
     line = options(built, tmp_path / "r")
     with signalled(2, signal.SIGTERM):
         assert run(line).code == 143
-    first, second = ranks(2, lambda _: [*line, "--resume"])
-    assert (first.code, second.code, second.stderr) == (0, 0, "")
-    assert "; going on with 2 processes on cpu (" in first.stderr
-    one, two = record(tmp_path / "r")["computed_on"]
-    assert two == f"2 processes on {one}"
+    for spoil in (None, partial(other_threads, 1)):
+        shutil.copytree(tmp_path / "r", tmp_path / "copy")
+        first, second = ranks(2, lambda _: [*options(built, tmp_path / "copy"), "--resume"], spoil=spoil)
+        assert (first.code, second.code, second.stderr) == (0, 0, "")
+        one, two = record(tmp_path / "copy")["computed_on"]
+        other = one.replace("1 thread", "2 threads")
+        assert two == (f"2 x {one}" if spoil is None else f"1 x {one} + 1 x {other}")
+        assert moved(first) == [(str(tmp_path / "copy"), one, two)]
+        shutil.rmtree(tmp_path / "copy")
     tried()
 
 
