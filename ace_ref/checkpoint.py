@@ -125,8 +125,9 @@ def make_network(recipe: Recipe, *, experts: int, num_classes: int, seed: int = 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
     """Write a checkpoint, atomically; the same weights give the same bytes."""
     header, tensors = _content(checkpoint, progress)
-    # One entry: safetensors writes several in an order that changes from run to run.
-    write_atomic(path, save(tensors, metadata={"ace_ref": json.dumps(header, sort_keys=True)}))
+    # One entry: safetensors writes several in an order that changes from run to run. Not sorted, so that the records of
+    # the history come back as they were.
+    write_atomic(path, save(tensors, metadata={"ace_ref": json.dumps(header)}))
 
 
 def fingerprint(checkpoint: Checkpoint, progress: Progress) -> str:

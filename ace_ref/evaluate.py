@@ -25,7 +25,7 @@ from ace_ref.ranks import Ranks, add
 from ace_ref.streamed import RemoteSplit
 from ltdata import console
 from ltdata.errors import MismatchError
-from ltdata.files import atomic_file
+from ltdata.files import atomic_file, make_folder
 from ltdata.groups import RULES
 from ltdata.manifest import Manifest
 from ltdata.output import check_new_file
@@ -62,6 +62,7 @@ def write_predictions(path: Path, answered: Sequence[Answered], rows: NDArray[np
     if rows is not None:
         order = np.argsort(rows)
         arrays = {name: values[order] for name, values in arrays.items()}
+    make_folder(path.parent)
     with atomic_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

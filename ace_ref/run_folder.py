@@ -46,29 +46,38 @@ def claim(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int, *, res
         return
     unfinished = bool(checkpoints(folder))
     if (folder / RESULT_NAME).exists():
-        try:
-            before = summary.read_result(folder / RESULT_NAME, results.described)
-        except MismatchError as error:
-            if resume and unfinished:
-                return
+        damage = _damage(folder, recipe, split, seed)
+        if damage and not (resume and unfinished):
             raise MismatchError(
-                f"{error}; --resume writes it again from the last checkpoint, if there is one; --force trains anew"
-            ) from error
-        others = _differences(before, recipe, split, seed)
-        if others:
-            raise UsageError(
-                f"{folder}: holds another training ({'; '.join(others)}); choose another --out, or --force to "
-                "replace it"
+                f"{damage}; --resume writes it again from the last checkpoint, if there is one; --force trains anew"
             )
-        if finished(folder, recipe, split, seed) is None and not resume:
-            raise MismatchError(
-                f"{folder / MODEL_NAME}: is not the model of the result beside it; --resume writes it again from "
-                "the last checkpoint, --force trains anew"
-            )
+        if damage:
+            click.echo(f"ace_ref.train: {damage}; writing it again from the last checkpoint", err=True)
     elif unfinished and not resume:
         raise UsageError(f"{folder}: holds an unfinished training; --resume goes on with it, --force trains anew")
     elif (folder / MODEL_NAME).exists() and not unfinished:
         raise UsageError(f"{folder}: holds the model of another training; choose another --out, or --force")
+
+
+def _damage(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> str:
+    """Say what is wrong with the result in a folder, or with the model beside it; nothing if they are whole.
+
+    Raises:
+        UsageError: the result is of another training.
+    """
+    try:
+        before = summary.read_result(folder / RESULT_NAME, results.described)
+    except MismatchError as error:
+        return str(error)
+    others = _differences(before, recipe, split, seed)
+    if others:
+        raise UsageError(
+            f"{folder}: holds another training ({'; '.join(others)}); choose another --out, or --force to replace it"
+        )
+    if finished(folder, recipe, split, seed) is None:
+        model = folder / MODEL_NAME
+        return f"{model}: {'is not the model of the result beside it' if model.exists() else 'is gone'}"
+    return ""
 
 
 def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:

@@ -518,7 +518,7 @@ def test_the_trainer_writes_predictions_neither_over_a_file_nor_into_a_build(
 ) -> None:
     options = ("evaluate", "--shards", digits_lt.folder, "--checkpoint", model, "--predictions")
     (here / "mine.npz").write_text("precious")
-    for out, code in (("mine.npz", 2), (digits_lt.folder / "mine.npz", 2), ("no/such/mine.npz", 5)):
+    for out, code in (("mine.npz", 2), (digits_lt.folder / "mine.npz", 2), ("mine.npz/x.npz", 5)):
         done = ace(*options, out)
         assert done.returncode == code, done.stderr
         assert done.stderr.count("\n") == 1
@@ -527,6 +527,8 @@ def test_the_trainer_writes_predictions_neither_over_a_file_nor_into_a_build(
     assert done.stderr == "predictions: mine.npz\n"
     assert "accuracy" in json.loads(done.stdout)
     assert run("evaluate", "mine.npz", "--manifest", digits_lt.folder).code == 0
+    assert ace(*options, "a/new/folder/mine.npz").returncode == 0
+    assert (here / "a/new/folder/mine.npz").read_bytes() == (here / "mine.npz").read_bytes()
 
 
 def test_predictions_stand_in_the_order_of_the_rows_from_a_server_too(

@@ -38,6 +38,8 @@ BREAKS = (
     Break(_CHECKPOINT, "if not bool(found[name].isfinite().all()):", "if False:", "forged"),
     Break(_CHECKPOINT, "        if there != here:\n", "        if False:\n", "same_bytes"),
     Break(_FOLDER, "    if differing:\n", "    if False:\n", "own_goes_on"),
+    Break(_FOLDER, "        if damage and not (resume and unfinished):\n", "        if False:\n", "gone"),
+    Break(_FOLDER, "        if damage:\n", "        if False:\n", "gone"),
     Break(_FOLDER, "if not path.is_file():", "if False:", "without_a_wait"),
     Break(_FOLDER, "            commit(path, aside)\n", "            pass\n", "newer"),
     Break("ace_ref/summary.py", "        for use in (_check, *uses):\n            use(result)\n", "", "result"),
@@ -500,6 +502,8 @@ def test_newer_ones_that_are_refused_cost_no_good_one_its_place(built, whole, be
 
 # --- the model and the result beside it
 
+NOT_ITS, AGAIN = "is not the model of the result beside it", "writing it again from the last checkpoint"
+
 
 @pytest.mark.parametrize(
     "name", thin(["emptied", "cut", "a flipped weight", "text", "a weight that is NaN", "another seed"], to=1)
@@ -512,7 +516,24 @@ def test_a_model_that_is_not_the_results_own_is_made_again_from_the_checkpoint(b
     fails(run(options(built, out)), 3, "model.safetensors", "--resume", "--force")
     assert contents(out) == before
     done = run(options(built, out, "--resume"))
-    assert (done.code, done.stderr) == (0, ""), done
+    assert (done.code, done.stderr) == (0, f"ace_ref.train: {out / 'model.safetensors'}: {NOT_ITS}; {AGAIN}\n"), done
+    same(out, whole)
+    # Without a checkpoint there is nothing to make it from, and it may be somebody's: it stays.
+    (out / "model.safetensors").write_bytes(before["model.safetensors"])
+    for checkpoint in (out / "checkpoints").iterdir():
+        checkpoint.unlink()
+    before = contents(out)
+    fails(run(options(built, out, "--resume")), 3, "model.safetensors", NOT_ITS, "--force")
+    assert contents(out) == before
+    tried()
+
+
+def test_a_model_that_is_gone_is_named_and_made_again(built, whole, tmp_path):
+    out = copied(whole, tmp_path / "r")
+    (out / "model.safetensors").unlink()
+    fails(run(options(built, out)), 3, "model.safetensors: is gone; --resume")
+    done = run(options(built, out, "--resume"))
+    assert (done.code, done.stderr) == (0, f"ace_ref.train: {out / 'model.safetensors'}: is gone; {AGAIN}\n"), done
     same(out, whole)
     tried()
 
@@ -561,7 +582,9 @@ def test_a_garbled_result_is_written_again_from_the_last_checkpoint_and_never_ta
     fails(run(options(built, out)), 3, "result.json", "not a result of ace_ref.train", "--resume", "--force")
     assert contents(out) == before
     done = run(options(built, out, "--resume"))
-    assert (done.code, done.stderr) == (0, ""), done
+    assert (done.code, done.stderr.count("\n")) == (0, 1), done
+    assert done.stderr.startswith(f"ace_ref.train: {path}: not a result of ace_ref.train ("), done
+    assert done.stderr.endswith(f"; {AGAIN}\n"), done
     same(out, whole)
     # Without a checkpoint there is nothing to write it from, and the model may be somebody's: it stays.
     path.write_bytes(before["result.json"])

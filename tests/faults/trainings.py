@@ -110,6 +110,7 @@ def same(found: Path, expected: Path) -> None:
     assert (found / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
     assert record(found) == record(expected)
     assert logged(found) == logged(expected) == record(expected)["history"]
+    assert [list(each) for each in logged(found)] == [list(each) for each in logged(expected)]  # in that order, too
     assert {path.name for path in found.iterdir()} <= {
         "checkpoints", "events", "log.jsonl", "model.safetensors", "result.json",
     }  # fmt: skip
