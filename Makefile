@@ -1,6 +1,6 @@
 # make demo: everything from nothing: environment, a long-tailed set of real images, its statistics, ACE trained on it.
 # make test: environment, lint, types, every test.
-# make faults: every fault of the README's table in full, and every promise taken away; 27 minutes on 2 cores.
+# make faults: every fault of the README's table in full, and every promise taken away; 18 to 28 minutes on 2 cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

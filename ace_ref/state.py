@@ -147,7 +147,7 @@ def resume(training: Training, checkpoint: Checkpoint, progress: Progress) -> No
     training.epoch, training.step, training.seconds = progress.epoch, progress.step, progress.seconds
     training.loss_sum = torch.tensor(progress.loss_sum, device=next(training.model.parameters()).device)
     training.history = list(progress.history)
-    training.computed_on = list(progress.computed_on) or ["an unknown computer"]  # of a checkpoint without
+    training.computed_on = list(progress.computed_on) or ["an unknown computer"]  # an older checkpoint names none
 
 
 def _check_place(training: Training, progress: Progress) -> None:

@@ -62,7 +62,9 @@ ROWS = {
     "checkpoints": Row(
         "checkpoint cut, flipped, or of another run", "refused; falls back to the one before and says so", 300
     ),
-    "resumed": Row("stop and resume of a training", "bit-equal to one that was not stopped (CPU)", 20),
+    "resumed": Row(
+        "stop and resume of a training", "bit-equal to one that was not stopped (same CPU); elsewhere it says so", 20
+    ),
     "command_lines": Row("any text as any option", "an exit code of the contract, no traceback", 2_000),
     "garbled_files": Row(
         "any manifest, rows, list, CSV, JSON, array, predictions file",
