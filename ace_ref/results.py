@@ -109,5 +109,5 @@ def described(result: Mapping[str, Any]) -> str:
         f"{result['seconds']:.0f} s at {result['images_per_second']:,.0f} images/s on {result['device']}"
     )
     if len(computers := result.get("computed_on", [])) > 1:
-        lines.append(f"trained on {', then on '.join(computers)}")
+        lines.append(f"trained on {'; then on '.join(computers)}")
     return "\n".join(lines)

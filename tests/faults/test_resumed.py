@@ -217,7 +217,7 @@ def test_with_another_number_of_threads_it_says_so_each_time_and_the_result_name
     assert [moved(done) for done in (first, second, third, last)] == [
         [], [(str(tmp_path / "r"), one, two)], [], [(str(tmp_path / "r"), two, one)],
     ]  # fmt: skip
-    assert f"\ntrained on {one}, then on {two}, then on {one}\n" in last.stdout
+    assert f"\ntrained on {one}; then on {two}; then on {one}\n" in last.stdout
     tried()
 
 
