@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ace_ref import devices
 from ace_ref import recipe as recipes
 from ace_ref.network import AceNetwork
 from ace_ref.recipe import Recipe
@@ -72,9 +73,7 @@ class Progress:
             raise ValueError(f"loss_sum {self.loss_sum!r:.80}, seconds {self.seconds!r}: finite numbers are needed")
         if not records or [record["epoch"] for record in self.history] != list(range(1, self.epoch + 1)):
             raise ValueError(f"history: a record of each of its {self.epoch} epochs is needed")
-        computers = type(self.computed_on) is tuple and all(type(each) is str for each in self.computed_on)
-        if not computers or not all(each and each.isprintable() for each in self.computed_on):
-            raise ValueError("computed_on: a list of lines that can be shown is needed")
+        devices.check_computers(self.computed_on)
 
 
 @dataclass(frozen=True)

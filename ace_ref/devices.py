@@ -106,3 +106,10 @@ def computers(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     return " + ".join(f"{count} x {name}" for name, count in Counter(names).items())
+
+
+def check_computers(named: object) -> None:
+    """Raise `ValueError` if what a file names as computers, one after the other, cannot be such lines."""
+    lines = named if isinstance(named, list | tuple) else [None]
+    if not all(type(line) is str and line and line.isprintable() for line in lines):
+        raise ValueError("computed_on: a list of lines that can be shown is needed")

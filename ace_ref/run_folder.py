@@ -74,10 +74,14 @@ def _damage(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> s
         raise UsageError(
             f"{folder}: holds another training ({'; '.join(others)}); choose another --out, or --force to replace it"
         )
-    if finished(folder, recipe, split, seed) is None:
-        model = folder / MODEL_NAME
-        return f"{model}: {'is not the model of the result beside it' if model.exists() else 'is gone'}"
-    return ""
+    model = folder / MODEL_NAME
+    if not model.is_file():
+        return f"{model}: is gone"
+    return "" if _is_model_of(before, model) else f"{model}: is not the model of the result beside it"
+
+
+def _is_model_of(result: Mapping[str, Any], model: Path) -> bool:
+    return sha256_file(model) == result.get("model_sha256")
 
 
 def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> dict[str, Any] | None:
@@ -89,8 +93,7 @@ def finished(folder: Path, recipe: Recipe, split: dict[str, Any], seed: int) -> 
         result = summary.read_result(folder / RESULT_NAME, results.described)
     except MismatchError:
         return None
-    whole = not _differences(result, recipe, split, seed) and sha256_file(model) == result.get("model_sha256")
-    return result if whole else None
+    return result if not _differences(result, recipe, split, seed) and _is_model_of(result, model) else None
 
 
 def _differences(result: Mapping[str, Any], recipe: Recipe, split: dict[str, Any], seed: int) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ace_ref import devices
 from ace_ref import recipe as recipes
 from ace_ref.recipe import Recipe
 from ace_ref.results import SCHEMA_VERSION
@@ -120,9 +121,7 @@ def _check(result: Mapping[str, Any]) -> None:
         raise ValueError(f"schema_version {version!r}, this ace_ref reads {SCHEMA_VERSION}")
     if type(seed) is not int or seed < 0:
         raise ValueError(f"seed {seed!r}")
-    computers = result.get("computed_on", [])
-    if type(computers) is not list or not all(type(each) is str and each.isprintable() for each in computers):
-        raise ValueError("computed_on: a list of lines that can be shown is needed")
+    devices.check_computers(result.get("computed_on", []))
     epochs, losses, tested, overall = curves(result)
     if not epochs or not all(type(epoch) is int for epoch in [*epochs, *tested]):
         raise ValueError("history: no epochs")

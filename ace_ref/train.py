@@ -335,9 +335,9 @@ def command(
             kept, held = resident.hold_out(images["train"].host_labels, recipe.val_per_class)
             images["val"], images["train"] = images["train"].take(held), images["train"].take(kept)
         came = stack.enter_context(signals.noted()) if alone else []
-        names = devices.computers(ranks.every(devices.computer(chosen), here))
+        computer = devices.computers(ranks.every(devices.computer(chosen), here))
         job = Job(
-            name, recipe, manifest, images, evaluated_on, eval_every, here, names, resume, force, not quiet, graph,
+            name, recipe, manifest, images, evaluated_on, eval_every, here, computer, resume, force, not quiet, graph,
             together, stopping=lambda: signals.CODES[came[0]] if came else 0,
         )  # fmt: skip
         done: list[dict[str, Any]] = []
